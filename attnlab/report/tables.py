@@ -1,0 +1,131 @@
+"""Verdicts as text: numbers, a table for the terminal (rich) and one for GitHub (Markdown)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attnlab.report.claims import Verdict, count_statuses
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Sign, word and colour, so that nothing hangs on colour alone.
+STATUS_SIGNS = {"passed": "✓", "failed": "✗", "inconclusive": "?", "not run": "–"}
+STATUS_STYLES = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not run": "dim"}
+COLUMNS = (
+    "claim",
+    "status",
+    "what is claimed",
+    "measured",
+    "range over seeds",
+    "predicted",
+    "allowed",
+    "seeds",
+    "source",
+)
+
+
+def format_number(value: float | None, digits: int = 4) -> str:
+    """A number in at most `digits` significant digits: 0.7531, 27.86, 10513, 1.3e-07; None is an en dash.
+
+    Whole digits are kept up to a million, so that 10513 is not turned into 1.051e+04.
+    """
+    if value is None:
+        return "–"
+    value = float(value)
+    if math.isfinite(value) and 10.0 ** (digits - 1) <= abs(value) < 1e6:
+        return f"{value:.0f}" if abs(value) >= 10.0**digits or value.is_integer() else f"{value:.{digits}g}"
+    return f"{value:.{digits}g}"
+
+
+def format_interval(interval: tuple[float, float] | None, digits: int = 4) -> str:
+    """A closed interval: `[0.6, 1]`, `≤ 0.02`, `≥ 4`, `= 0`, `any`; None is an en dash."""
+    if interval is None:
+        return "–"
+    low, high = interval
+    if low == high:
+        return f"= {format_number(low, digits)}"
+    if math.isinf(low) and math.isinf(high):
+        return "any"
+    if math.isinf(low):
+        return f"≤ {format_number(high, digits)}"
+    if math.isinf(high):
+        return f"≥ {format_number(low, digits)}"
+    return f"[{format_number(low, digits)}, {format_number(high, digits)}]"
+
+
+def format_range(verdict: Verdict) -> str:
+    """Smallest to largest value over seeds; an en dash for fewer than two seeds."""
+    if verdict.interval is None or verdict.num_seeds < 2:
+        return "–"
+    return f"{format_number(verdict.interval[0])} … {format_number(verdict.interval[1])}"
+
+
+def format_seeds(verdict: Verdict) -> str:
+    """Seeds inside the allowed interval over all seeds: `4/4`."""
+    return f"{verdict.num_inside}/{verdict.num_seeds}" if verdict.num_seeds else "–"
+
+
+def summary_line(verdicts: Sequence[Verdict]) -> str:
+    """`17 passed, 1 failed, 2 not run`; statuses that do not occur are left out."""
+    parts = [f"{count} {status}" for status, count in count_statuses(verdicts).items() if count]
+    return ", ".join(parts) or "no claims"
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    return (
+        verdict.claim.id,
+        f"{STATUS_SIGNS[verdict.status]} {verdict.status}",
+        verdict.claim.statement,
+        format_number(verdict.measured),
+        format_range(verdict),
+        format_number(verdict.predicted),
+        format_interval(verdict.allowed),
+        format_seeds(verdict),
+        f"{verdict.claim.source} [{verdict.claim.trust}]",
+    )
+
+
+def verdict_table(verdicts: Sequence[Verdict], title: str | None = None, show_source: bool = False) -> Table:
+    """A rich table, one row per verdict; `show_source` adds the column that a narrow terminal has no room for."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = COLUMNS if show_source else COLUMNS[:-1]
+    table = Table(title=title, caption=summary_line(verdicts), show_lines=False)
+    for column in columns:
+        right = column in ("measured", "predicted", "seeds")
+        fold = column in ("what is claimed", "source", "claim")
+        table.add_column(column, justify="right" if right else "left", no_wrap=not fold, overflow="fold")
+    for verdict in verdicts:
+        cells: list[Text] = [Text(cell) for cell in _row(verdict)[: len(columns)]]
+        cells[1].stylize(STATUS_STYLES[verdict.status])
+        table.add_row(*cells)
+    return table
+
+
+def verdict_markdown(verdicts: Sequence[Verdict]) -> str:
+    """A GitHub Markdown table, one row per verdict, ending in a newline."""
+    right = {"measured", "predicted", "seeds"}
+    lines = [
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "|".join(" ---: " if column in right else " --- " for column in COLUMNS) + "|",
+    ]
+    lines += ["| " + " | ".join(_escape_markdown(cell) for cell in _row(verdict)) + " |" for verdict in verdicts]
+    return "\n".join(lines) + "\n"
+
+
+def _escape_markdown(text: str) -> str:
+    for old, new in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("\\", "\\\\"),
+        ("|", "\\|"),
+        ("*", "\\*"),
+        ("_", "\\_"),
+    ):
+        text = text.replace(old, new)
+    return " ".join(text.split())
