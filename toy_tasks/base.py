@@ -7,10 +7,10 @@ A task is a frozen dataclass of plain values. Nothing here knows of models; a ta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 
 @struct.dataclass
@@ -21,7 +21,7 @@ class Batch:
       inputs: `Int[B, T]` token ids read by the model.
       targets: `Int[B, T]` the token that follows each position.
       loss_mask: `Float[B, T]` weight of each position in the training loss (1 = counts, 0 = does not).
-      positions: named position classes, each `Bool[B, T]` (for Bigram-Backcopy: `trigger`, `ordinary`, `bos`).
+      positions: named position classes, each `Bool[B, T]`; a task's own docstring names and defines its classes.
     """
 
     inputs: Array
@@ -54,8 +54,3 @@ class TaskWithOracle(Task, Protocol):
     def risks(self, logits: Float[Array, "B T V"], batch: Batch) -> dict[str, Float[Array, ""]]:
         """The loss of `logits` split into named parts, in nats."""
         ...
-
-
-PositionMask = Bool[Array, "B T"]
-Tokens = Int[Array, "B T"]
-AnyTask = Any  # a user's own task needs to satisfy `Task` structurally, not to inherit from it
