@@ -1,0 +1,111 @@
+"""Predictions written from the papers: constructions, gradient flows, closed forms. Pure NumPy in float64.
+
+Nothing here reads an implementation: a prediction that can see the model is no prediction.
+
+    import theory
+    model = theory.ReducedModel(P, triggers, pi, W=20.0, B=B)
+    theory.predict_sink_logits(model, times)          # a Prediction: steps, values, source, assumptions
+    theory.integrate(model, 0.0, 0.0, times)          # the same dynamics, solved
+"""
+
+from theory.backcopy_reduced import (
+    ReducedModel,
+    excess_risk,
+    gradients,
+    loss,
+    small_disturbance_risk,
+    transition_law,
+)
+from theory.base import Prediction, Reference
+from theory.construction import ConstructedWeights, construct, construction_risks, embed, predict
+from theory.integrate import FlowSolution, integrate
+from theory.predictions import (
+    predict_residual_peak,
+    predict_sink_attention,
+    predict_sink_logits,
+    predict_sink_loss,
+    predict_value_drain,
+)
+from theory.propositions import (
+    alibi_attention,
+    identity_sink_mass,
+    nope_attention,
+    relative_attention,
+    rope_first_token_bound,
+    uniform_sink_mass,
+)
+from theory.references import ACTIVE_DORMANT, REFERENCES, SINK_EMERGES, SINKS_NECESSARY, bibtex
+from theory.relu_flow import (
+    relu_gradients,
+    relu_invariant,
+    relu_loss,
+    relu_sink_limit,
+    relu_transition_law,
+    relu_value_limit,
+)
+from theory.residual_peak import (
+    residual_drive,
+    residual_peak_dynamics,
+    residual_peak_sgd,
+    residual_projection,
+)
+from theory.sink_flow import (
+    attention_deficit,
+    loss_time_constant,
+    manifold_residual,
+    sink_log_asymptote,
+    sink_log_correction,
+    value_fixed_point,
+    value_variance,
+)
+
+__all__ = [
+    "ACTIVE_DORMANT",
+    "REFERENCES",
+    "SINKS_NECESSARY",
+    "SINK_EMERGES",
+    "ConstructedWeights",
+    "FlowSolution",
+    "Prediction",
+    "ReducedModel",
+    "Reference",
+    "alibi_attention",
+    "attention_deficit",
+    "bibtex",
+    "construct",
+    "construction_risks",
+    "embed",
+    "excess_risk",
+    "gradients",
+    "identity_sink_mass",
+    "integrate",
+    "loss",
+    "loss_time_constant",
+    "manifold_residual",
+    "nope_attention",
+    "predict",
+    "predict_residual_peak",
+    "predict_sink_attention",
+    "predict_sink_logits",
+    "predict_sink_loss",
+    "predict_value_drain",
+    "relative_attention",
+    "relu_gradients",
+    "relu_invariant",
+    "relu_loss",
+    "relu_sink_limit",
+    "relu_transition_law",
+    "relu_value_limit",
+    "residual_drive",
+    "residual_peak_dynamics",
+    "residual_peak_sgd",
+    "residual_projection",
+    "rope_first_token_bound",
+    "sink_log_asymptote",
+    "sink_log_correction",
+    "small_disturbance_risk",
+    "transition_law",
+    "uniform_sink_mass",
+    "value_fixed_point",
+    "value_variance",
+]
