@@ -1,0 +1,4 @@
+"""Tiny transformers and the papers' reduced models."""
+
+from attnlab.models.factored import Factored as Factored
+from attnlab.models.transformer import Transformer as Transformer

@@ -1,0 +1,75 @@
+"""Norms, position schemes and initial values of the tiny transformer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+NormKind = Literal["layernorm", "rmsnorm", "none"]
+PositionKind = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
+InitKind = Literal["torch", "normal", "scaled"]
+
+
+def init_norm(kind: NormKind, width: int) -> dict[str, Array]:
+    """Gain 1 and, for LayerNorm, shift 0."""
+    if kind == "none":
+        return {}
+    params = {"scale": jnp.ones(width)}
+    return params | {"bias": jnp.zeros(width)} if kind == "layernorm" else params
+
+
+def norm(kind: NormKind, params: dict[str, Array], x: Float[Array, "*B D"], eps: float) -> Float[Array, "*B D"]:
+    """`layernorm`: `(x - mean) / sqrt(var + eps) * scale + bias`; `rmsnorm`: `x / sqrt(mean x^2 + eps) * scale`."""
+    if kind == "none":
+        return x
+    if kind == "rmsnorm":
+        return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * params["scale"]
+    centered = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
+    return centered * jax.lax.rsqrt(variance + eps) * params["scale"] + params["bias"]
+
+
+def init_matrix(kind: InitKind, key: Key[Array, ""], shape: tuple[int, ...], fan_in: int, std: float) -> Array:
+    """`torch`: U(-1, 1) / sqrt(fan_in), the default of `torch.nn.Linear`; `normal`: N(0, std^2); `scaled`: N(0, 1/fan_in)."""
+    if kind == "torch":
+        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * fan_in**-0.5
+    return jax.random.normal(key, shape) * (std if kind == "normal" else fan_in**-0.5)
+
+
+def linear(x: Float[Array, "*B M"], w: Float[Array, "M N"]) -> Float[Array, "*B N"]:
+    """`x @ w`, with the leading axes folded into one.
+
+    On CPU this is worth a fifth of a training step: XLA then contracts the weight gradient over one long axis
+    without transposing the activations first.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
+
+
+def sinusoidal(length: int, width: int) -> Float[np.ndarray, "T D"]:
+    """`P[t, 2i] = sin(t / 10000^(2i/D))`, `P[t, 2i+1] = cos(...)` (Vaswani et al., 1706.03762, section 3.5)."""
+    rate = 10000.0 ** (-np.arange(0, width, 2) / width)
+    angle = np.arange(length)[:, None] * rate
+    table = np.zeros((length, width), np.float32)
+    table[:, 0::2] = np.sin(angle)
+    table[:, 1::2] = np.cos(angle)[:, : width // 2]
+    return table
+
+
+def rotate(x: Float[Array, "*B T K"], positions: Int[Array, "T"], base: float = 10000.0) -> Float[Array, "*B T K"]:
+    """Rotary embedding: pair `(x_i, x_{i+K/2})` turns by `t base^(-2i/K)` (Su et al., 2104.09864)."""
+    half = x.shape[-1] // 2
+    angle = positions[:, None] * base ** (-jnp.arange(half) / half)
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def alibi_bias(num_heads: int, length: int) -> Float[np.ndarray, "H T U"]:
+    """`-2^(-8 (h+1) / H) (t - u)` (Press et al., 2108.12409)."""
+    slope = 2.0 ** (-8.0 * np.arange(1, num_heads + 1) / num_heads)
+    distance = np.arange(length)[:, None] - np.arange(length)[None, :]
+    return (-slope[:, None, None] * distance).astype(np.float32)

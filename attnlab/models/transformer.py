@@ -1,0 +1,246 @@
+"""The tiny transformer whose options are the papers' options. Pure functions on a plain pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from attnlab.attention import Dims, Mechanism, causal_mask, softmax
+from attnlab.config import require
+from attnlab.models.factored import Factored
+from attnlab.models.layers import (
+    InitKind,
+    NormKind,
+    PositionKind,
+    alibi_bias,
+    init_matrix,
+    init_norm,
+    linear,
+    norm,
+    rotate,
+    sinusoidal,
+)
+from attnlab.tape import Edit, Sites, Tape
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """Decoder-only transformer, `L` blocks of attention and MLP on a residual stream of width `D`.
+
+    Defaults are the settings of Guo et al. (2410.13835, `BBM/model.py`) except for the sizes: pre-LayerNorm, learned
+    positions, MLP of 4D with ReLU, no biases, untied output, torch's initial values, embeddings N(0, 1).
+
+    Attributes:
+      vocab_size, length: `V` and the longest `T`.
+      num_layers, num_heads, width: `L`, `H`, `D`.
+      head_dim: `K`; None = `D / H`.
+      mlp_width: hidden width of the MLP; None = `4 D`.
+      activation: of the MLP.
+      norm: kind of normalisation; `norm_place`: before a sublayer (`pre`), after the residual sum (`post`).
+      final_norm: whether the output matrix reads a normalised stream.
+      positions: learned or sinusoidal (added to the embedding), rope or alibi (in attention), none.
+      mechanism: one for all layers, or a tuple of one per layer.
+      no_attention, no_mlp: layers that lack attention or MLP.
+      window, prefix: sliding window of the causal mask; positions every query may see.
+      tie_embeddings: output matrix = token embedding transposed.
+      init, init_std, embed_std: kind of initial values of matrices, their std if `normal`, std of embeddings.
+      norm_eps: epsilon of the norms.
+    """
+
+    vocab_size: int
+    length: int
+    num_layers: int = 1
+    num_heads: int = 1
+    width: int = 64
+    head_dim: int | None = None
+    mlp_width: int | None = None
+    activation: Literal["relu", "gelu", "linear"] = "relu"
+    norm: NormKind = "layernorm"
+    norm_place: Literal["pre", "post"] = "pre"
+    final_norm: bool = True
+    positions: PositionKind = "learned"
+    mechanism: Mechanism | tuple[Mechanism, ...] = softmax
+    no_attention: tuple[int, ...] = ()
+    no_mlp: tuple[int, ...] = ()
+    window: int | None = None
+    prefix: int = 0
+    tie_embeddings: bool = False
+    init_kind: InitKind = "torch"
+    init_std: float = 0.02
+    embed_std: float = 1.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        for name in ("vocab_size", "length", "num_layers", "num_heads", "width", "head_dim", "mlp_width", "window"):
+            value = getattr(self, name)
+            optional = name in ("head_dim", "mlp_width", "window") and value is None
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(optional or whole, f"Transformer.{name}", value, "an integer >= 1")
+        if self.head_dim is None:
+            hint = f"Give head_dim, or a width divisible by num_heads={self.num_heads}."
+            require(self.width % self.num_heads == 0, "Transformer.width", self.width, "a multiple of num_heads", hint)
+        for name in ("no_attention", "no_mlp"):
+            for layer in getattr(self, name):
+                require(0 <= layer < self.num_layers, f"Transformer.{name}", layer, f"0 to {self.num_layers - 1}")
+        if self.positions == "rope":
+            require(self.dims.head_dim % 2 == 0, "Transformer.head_dim", self.dims.head_dim, "even, for rope")
+        if isinstance(self.mechanism, tuple):
+            require(
+                len(self.mechanism) == self.num_layers,
+                "Transformer.mechanism",
+                tuple(m.name for m in self.mechanism),
+                f"one mechanism, or a tuple of {self.num_layers} (one per layer)",
+            )
+
+    @property
+    def dims(self) -> Dims:
+        head_dim = self.width // self.num_heads if self.head_dim is None else self.head_dim
+        return Dims(self.num_heads, head_dim, self.width)
+
+    def mechanism_of(self, layer: int) -> Mechanism:
+        """The mechanism of block `layer`."""
+        return self.mechanism[layer] if isinstance(self.mechanism, tuple) else self.mechanism
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Initial parameters: `embed`, `blocks.{l}.{attn_norm, attn, mlp_norm, mlp}`, `final_norm`, `unembed`."""
+        token_key, position_key, out_key, *block_keys = jax.random.split(key, 3 + self.num_layers)
+        embed = {"token": self.embed_std * jax.random.normal(token_key, (self.vocab_size, self.width))}
+        if self.positions == "learned":
+            embed["position"] = self.embed_std * jax.random.normal(position_key, (self.length, self.width))
+        params: Params = {
+            "embed": embed,
+            "blocks": {str(layer): self._init_block(layer, k) for layer, k in enumerate(block_keys)},
+        }
+        if self.final_norm:
+            params["final_norm"] = init_norm(self.norm, self.width)
+        if not self.tie_embeddings:
+            params["unembed"] = self._matrix(out_key, (self.width, self.vocab_size), self.width)
+        return params
+
+    def _matrix(self, key, shape, fan_in):
+        return init_matrix(self.init_kind, key, shape, fan_in, self.init_std)
+
+    def _init_block(self, layer: int, key) -> Params:
+        heads, head_dim, width = self.dims
+        q, k, v, o, up, down, own = jax.random.split(key, 7)
+        block: Params = {}
+        if layer not in self.no_attention:
+            block["attn_norm"] = init_norm(self.norm, width)
+            block["attn"] = {
+                "query": self._matrix(q, (width, heads, head_dim), width),
+                "key": self._matrix(k, (width, heads, head_dim), width),
+                "value": self._matrix(v, (width, heads, head_dim), width),
+                "output": self._matrix(o, (heads, head_dim, width), heads * head_dim),
+                "mechanism": self.mechanism_of(layer).init(own, self.dims),
+            }
+        if layer not in self.no_mlp:
+            hidden = 4 * width if self.mlp_width is None else self.mlp_width
+            block["mlp_norm"] = init_norm(self.norm, width)
+            block["mlp"] = {
+                "up": self._matrix(up, (width, hidden), width),
+                "down": self._matrix(down, (hidden, width), hidden),
+            }
+        return block
+
+    def apply(
+        self, params: Params, tokens: Int[Array, "*B T"], *, tape: Sequence[str] = (), edits: Sequence[Edit] = ()
+    ) -> tuple[Float[Array, "*B T V"], Tape]:
+        """Logits of the next token, and the activations named in `tape`.
+
+        Sites, in order: `embed`; per block `blocks.{l}.attn.{in, q, k, v, logits, weights, null, head_out, out}`,
+        `blocks.{l}.mlp.{in, hidden, out}`, `blocks.{l}.out` (the residual stream after the block); `final`, `logits`.
+        Shapes: `q, k, v, head_out [*B, H, T, K]`, attention `logits, weights [*B, H, T, U]`, the rest `[*B, T, D]`.
+
+        Raises:
+          SiteError: a pattern in `tape` or `edits` that matches no activation.
+        """
+        sites = Sites(tape, edits, tokens)
+        logits = self.forward(params, tokens, sites)
+        return logits, sites.finish()
+
+    def forward(self, params: Params, tokens: Int[Array, "*B T"], sites: Sites) -> Float[Array, "*B T V"]:
+        """`apply` with a given `Sites`."""
+        num = tokens.shape[-1]
+        require(num <= self.length, "tokens", f"{num} positions", f"at most length={self.length}")
+        x = params["embed"]["token"][tokens]
+        if self.positions == "learned":
+            x = x + params["embed"]["position"][:num]
+        elif self.positions == "sinusoidal":
+            x = x + sinusoidal(num, self.width)
+        x = sites("embed", x)
+        for layer in range(self.num_layers):
+            x = self._block(layer, params["blocks"][str(layer)], x, sites)
+        if self.final_norm:
+            x = norm(self.norm, params["final_norm"], x, self.norm_eps)
+        x = sites("final", x)
+        out = params["embed"]["token"].T if self.tie_embeddings else params["unembed"]
+        return sites("logits", linear(x, out))
+
+    def _block(self, layer: int, block: Params, x: Array, sites: Sites) -> Array:
+        for part, run in (("attn", self._attention), ("mlp", self._mlp)):
+            if part not in block:
+                continue
+            name = f"blocks.{layer}.{part}"
+            weights = block[f"{part}_norm"]
+            if self.norm_place == "pre":
+                x = x + run(layer, block[part], norm(self.norm, weights, x, self.norm_eps), name, sites)
+            else:
+                x = norm(self.norm, weights, x + run(layer, block[part], x, name, sites), self.norm_eps)
+        return sites(f"blocks.{layer}.out", x)
+
+    def _attention(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:
+        x = sites(f"{name}.in", x)
+        # One matrix product for the three projections: `[D, 3 H K]`.
+        merged = jnp.concatenate([params[n].reshape(self.width, -1) for n in ("query", "key", "value")], axis=-1)
+        parts = jnp.split(linear(x, merged), 3, axis=-1)
+        q, k, v = (jnp.swapaxes(p.reshape(*x.shape[:-1], *self.dims[:2]), -2, -3) for p in parts)
+        num, bias = x.shape[-2], None
+        if self.positions == "rope":
+            q, k = rotate(q, jnp.arange(num)), rotate(k, jnp.arange(num))
+        elif self.positions == "alibi":
+            bias = alibi_bias(self.num_heads, num)
+        q, k, v = sites(f"{name}.q", q), sites(f"{name}.k", k), sites(f"{name}.v", v)
+        result = self.mechanism_of(layer).apply(
+            params["mechanism"],
+            q,
+            k,
+            v,
+            mask=causal_mask(num, window=self.window, prefix=self.prefix),
+            bias=bias,
+            site=lambda part, value: sites(f"{name}.{part}", value),
+        )
+        head_out = sites(f"{name}.head_out", result.out)
+        joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
+        return sites(f"{name}.out", linear(joined, params["output"].reshape(-1, self.width)))
+
+    def _mlp(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:
+        x = sites(f"{name}.in", x)
+        act = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "linear": lambda h: h}[self.activation]
+        hidden = sites(f"{name}.hidden", act(linear(x, params["up"])))
+        return sites(f"{name}.out", linear(hidden, params["down"]))
+
+    def kq(self, params: Params, layer: int, head: int) -> Factored:
+        """`W_K W_Q^T` of one head, `[D, D]` of rank `K`: entry `(i, j)` couples key direction `i` to query direction `j`.
+
+        The logit of query `x_t` at key `x_u` is `x_u^T (W_K W_Q^T) x_t / sqrt(K)` (without rope or bias).
+        """
+        attn = self._attn_params(params, layer, head)
+        return Factored(attn["key"][..., :, head, :], jnp.swapaxes(attn["query"][..., :, head, :], -1, -2))
+
+    def ov(self, params: Params, layer: int, head: int) -> Factored:
+        """`W_V W_O` of one head, `[D, D]` of rank `K`: what attending to `x_u` adds to the stream is `x_u (W_V W_O)`."""
+        attn = self._attn_params(params, layer, head)
+        return Factored(attn["value"][..., :, head, :], attn["output"][..., head, :, :])
+
+    def _attn_params(self, params: Params, layer: int, head: int) -> Params:
+        require(0 <= layer < self.num_layers, "layer", layer, f"0 to {self.num_layers - 1}")
+        require(layer not in self.no_attention, "layer", layer, "a layer that has attention")
+        require(0 <= head < self.num_heads, "head", head, f"0 to {self.num_heads - 1}")
+        return params["blocks"][str(layer)]["attn"]

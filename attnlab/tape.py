@@ -1,0 +1,148 @@
+"""Reading and writing activations by name, under jit, vmap and grad.
+
+A model calls `sites(name, value)` wherever an activation is born. *Reading*: name what is wanted (`fnmatch` patterns
+such as `blocks.*.attn.weights`) and get a flat dict back. *Writing*: an `Edit` is a pure function applied at a named
+site; its numbers are arrays passed as arguments, so changing them does not retrace, `vmap` over them works, and they
+serve inside the training step as at inference. What is not named costs nothing; a name that matches nothing is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+Tape = dict[str, jax.Array]
+
+
+class SiteError(KeyError):
+    """A name that matches no activation of this model."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@struct.dataclass
+class Edit:
+    """At every site matching `site`: `x -> where(mask, transform(x, value), x)`.
+
+    Attributes:
+      site: pattern of site names, for example `blocks.0.attn.head_out`.
+      transform: pure `(x, value, inputs) -> x'`; `inputs` are the token ids `[..., T]` that the model reads.
+      value: array (or None) that `transform` uses; broadcast against the site's shape.
+      mask: `Bool`, broadcast against the site's shape: where the edit holds. None = everywhere.
+    """
+
+    site: str = struct.field(pytree_node=False)
+    transform: Callable[[jax.Array, Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
+    value: Any = None
+    mask: Any = None
+
+    def __call__(self, x: jax.Array, inputs: jax.Array) -> jax.Array:
+        new = jnp.broadcast_to(self.transform(x, self.value, inputs), x.shape).astype(x.dtype)
+        if self.mask is None:
+            return new
+        return jnp.where(self.mask, new, x)
+
+
+def _replace(x, value, inputs):
+    return value
+
+
+def _scale(x, value, inputs):
+    return x * value
+
+
+def _add(x, value, inputs):
+    return x + value
+
+
+def _mix(x, value, inputs):
+    new, amount = value
+    return x + amount * (new - x)
+
+
+def head_mask(num_heads: int, heads: Sequence[int] | int, axis: int = -3) -> jax.Array:
+    """`Bool` mask that selects `heads` on axis -3 of `[..., H, T, K]` (or of `[..., H, T, U]`)."""
+    chosen = (heads,) if isinstance(heads, int) else tuple(heads)
+    for head in chosen:
+        if not 0 <= head < num_heads:
+            raise ValueError(f"heads: got {head}; allowed is 0 to {num_heads - 1}.")
+    mask = jnp.zeros(num_heads, bool).at[jnp.array(chosen)].set(True)
+    return mask.reshape((num_heads,) + (1,) * (-axis - 1))
+
+
+def zero(site: str, mask: Any = None) -> Edit:
+    """Zero ablation: `x -> 0` where `mask` holds."""
+    return Edit(site, _scale, jnp.zeros(()), mask)
+
+
+def replace(site: str, value: Any, mask: Any = None) -> Edit:
+    """`x -> value` where `mask` holds (set, mean ablation, or patch from another run's tape)."""
+    return Edit(site, _replace, jnp.asarray(value), mask)
+
+
+def scale(site: str, factor: Any, mask: Any = None) -> Edit:
+    """`x -> factor * x` where `mask` holds."""
+    return Edit(site, _scale, jnp.asarray(factor), mask)
+
+
+def add(site: str, value: Any, mask: Any = None) -> Edit:
+    """`x -> x + value` where `mask` holds (steering, logit bias)."""
+    return Edit(site, _add, jnp.asarray(value), mask)
+
+
+def mix(site: str, value: Any, amount: Any, mask: Any = None) -> Edit:
+    """`x -> (1 - amount) x + amount * value` where `mask` holds."""
+    return Edit(site, _mix, (jnp.asarray(value), jnp.asarray(amount)), mask)
+
+
+class Sites:
+    """What a model calls at each site during one trace; holds what is read and what is edited."""
+
+    def __init__(self, read: Sequence[str] = (), edits: Sequence[Edit] = (), inputs: jax.Array | None = None):
+        self._read = (read,) if isinstance(read, str) else tuple(read)
+        self._edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
+        self._inputs = inputs
+        self._used: set[str] = set()
+        self._seen: list[str] = []
+        self.tape: Tape = {}
+
+    def wants(self, name: str) -> bool:
+        """Whether anyone reads or edits `name`: models skip what nobody asks for."""
+        return any(fnmatchcase(name, p) for p in (*self._read, *(e.site for e in self._edits)))
+
+    def offer(self, name: str) -> None:
+        """Say that `name` exists although this trace did not compute it."""
+        self._seen.append(name)
+
+    def __call__(self, name: str, value: jax.Array) -> jax.Array:
+        self._seen.append(name)
+        for edit in self._edits:
+            if fnmatchcase(name, edit.site):
+                value = edit(value, self._inputs)
+                self._used.add(edit.site)
+        for pattern in self._read:
+            if fnmatchcase(name, pattern):
+                self.tape[name] = value
+                self._used.add(pattern)
+        return value
+
+    def finish(self) -> Tape:
+        """The tape. Raises `SiteError` for a pattern that met no site."""
+        for pattern in (*self._read, *(e.site for e in self._edits)):
+            if pattern not in self._used:
+                known = ", ".join(dict.fromkeys(self._seen))
+                raise SiteError(f"tape/edit: {pattern!r} matches no activation of this model. Its activations: {known}.")
+        return self.tape
+
+
+def names(apply: Callable[..., Any], *args: Any) -> list[str]:
+    """Every activation name of a model: `names(lambda s: model.forward(params, tokens, s))`, traced, not computed."""
+    sites = Sites(read=("*",))
+    jax.eval_shape(lambda *a: apply(*a, sites), *args)
+    return list(dict.fromkeys(sites._seen))
