@@ -1,0 +1,136 @@
+"""Small files: JSON that knows its own hash, atomic writes, SHA-256.
+
+A *sealed* document is JSON whose last key, `sha256`, is the hash of the rest. It has exactly one spelling: reading spells it again
+and compares bytes, so that any flipped byte is found, also one in white space that no JSON parser would mind.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlab.trajectory.errors import DamagedFileError, RunDirError
+
+SEAL = "sha256"
+
+
+def to_json(value: Any, where: str) -> Any:
+    """`value` in JSON's own types. Tuples and arrays become lists, dataclasses become objects, `nan` and `inf` become strings.
+
+    Strict JSON has no `nan`; a diverged run must still be able to write its summary, and `float("nan")` reads the string back.
+
+    Raises:
+        RunDirError: a value (named by its path, which starts with `where`) has no JSON form.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return to_json(value.tolist(), where)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name), f"{where}.{f.name}") for f in dataclasses.fields(value)}
+    raise RunDirError(
+        f"{where} = {value!r} is of type {type(value).__name__}, which has no JSON form; "
+        "allowed: None, bool, int, float, str, path, array, dataclass, and lists or mappings of these. Convert it first."
+    )
+
+
+def _spell(doc: Mapping[str, Any], indent: int | None) -> bytes:
+    return json.dumps(doc, indent=indent, separators=None if indent else (",", ":"), allow_nan=False).encode()
+
+
+def seal(doc: Mapping[str, Any], *, indent: int | None = 2) -> bytes:
+    """The one spelling of `doc` (JSON types only) with its hash added as the last key, and a newline."""
+    digest = hashlib.sha256(_spell(doc, indent)).hexdigest()
+    return _spell({**doc, SEAL: digest}, indent) + b"\n"
+
+
+def unseal(raw: bytes, *, indent: int | None = 2) -> dict[str, Any]:
+    """The document in `raw`, its hash included.
+
+    Raises:
+        ValueError: `raw` is not what `seal` wrote; the message says whether it is no JSON at all, or JSON that was changed.
+    """
+    try:
+        doc = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("truncated or damaged (it is not valid JSON)") from error
+    if not isinstance(doc, dict) or SEAL not in doc:
+        raise ValueError("damaged (it has no hash of its own)")
+    if seal({key: value for key, value in doc.items() if key != SEAL}, indent=indent) != raw:
+        raise ValueError("edited or damaged (it does not have the hash that it names)")
+    return doc
+
+
+def read_sealed(path: Path, *, advice: str, check: bool = True) -> dict[str, Any]:
+    """The sealed document at `path`. With `check=False` any JSON object is accepted.
+
+    Raises:
+        DamagedFileError: missing, truncated or changed; the message names the file and ends with `advice`.
+    """
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedFileError(f"{path} is missing. {advice}") from error
+    try:
+        if check:
+            return unseal(raw)
+        doc = json.loads(raw)
+        if not isinstance(doc, dict):
+            raise ValueError("not a JSON object")
+        return doc
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is {error}. {advice}") from error
+
+
+def write_durably(path: Path, raw: bytes) -> None:
+    """Write `raw` to `path` and wait until the disk has it. Not atomic: for files that count only once a journal names them."""
+    with path.open("wb", buffering=0) as file:
+        view = memoryview(raw)
+        while view:  # one write call stops at 2 GiB on Linux
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, raw: bytes) -> None:
+    """Write `raw` to `path` such that a kill at any moment leaves either the old content or the new."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    write_durably(temporary, raw)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has the content of `path`."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has the names in directory `path` (a no-op where directories cannot be opened, as on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
