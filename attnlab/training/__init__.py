@@ -1,0 +1,14 @@
+"""Training: many seeds, fused steps, uneven records, resumable."""
+
+from attnlab.training.loop import Run as Run
+from attnlab.training.loop import RunConfig as RunConfig
+from attnlab.training.loop import load_config as load_config
+from attnlab.training.loop import resume as resume
+from attnlab.training.loop import run as run
+from attnlab.training.optimizers import adam as adam
+from attnlab.training.optimizers import adamw as adamw
+from attnlab.training.optimizers import sgd as sgd
+from attnlab.training.record import at as at
+from attnlab.training.record import every as every
+from attnlab.training.record import log_spaced as log_spaced
+from attnlab.training.record import params as params

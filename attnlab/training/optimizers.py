@@ -1,0 +1,99 @@
+"""The papers' optimizers as plain values whose numbers may be an axis.
+
+Each is a frozen pytree of hyperparameters with `transform()`, the optax transformation. A field may be an array
+`[S]`: seed `s` then trains with entry `s`, in the same compiled program. Nothing is scheduled: constant rates, no
+warm-up, no clipping, as in Guo et al. (2410.13835); for anything else give an `optax.GradientTransformation`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import optax
+from flax import struct
+
+Number = Any  # float, or Float[S]
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """Anything with `transform() -> optax.GradientTransformation`."""
+
+    def transform(self) -> optax.GradientTransformation: ...
+
+
+@struct.dataclass
+class AdamW:
+    """Adam with decoupled decay: `p -= lr (m / (sqrt(v) + eps) + weight_decay p)` (1711.05101)."""
+
+    learning_rate: Number = 1e-3
+    b1: Number = 0.9
+    b2: Number = 0.99
+    eps: Number = 1e-8
+    weight_decay: Number = 1e-4
+
+    def transform(self) -> optax.GradientTransformation:
+        return optax.adamw(self.learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
+
+
+@struct.dataclass
+class Adam:
+    """`p -= lr m / (sqrt(v) + eps)` with bias-corrected moments (1412.6980)."""
+
+    learning_rate: Number = 1e-3
+    b1: Number = 0.9
+    b2: Number = 0.999
+    eps: Number = 1e-8
+
+    def transform(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate, self.b1, self.b2, self.eps)
+
+
+@struct.dataclass
+class SGD:
+    """`m = momentum m + g + weight_decay p; p -= lr m` (decay enters the momentum, as in `torch.optim.SGD`)."""
+
+    learning_rate: Number = 1e-2
+    momentum: Number = 0.0
+    weight_decay: Number = 0.0
+
+    def transform(self) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay),
+            optax.trace(decay=self.momentum),
+            optax.scale_by_learning_rate(self.learning_rate),
+        )
+
+
+@struct.dataclass
+class Custom:
+    """An optax transformation of your own. It cannot be rebuilt from a file: `resume` needs it passed again."""
+
+    of: optax.GradientTransformation = struct.field(pytree_node=False)
+
+    def transform(self) -> optax.GradientTransformation:
+        return self.of
+
+
+def adamw(learning_rate: Number = 1e-3, b1=0.9, b2=0.99, eps=1e-8, weight_decay=1e-4) -> AdamW:
+    """AdamW with the defaults of Guo et al. (2410.13835): betas (0.9, 0.99), decay 1e-4."""
+    return AdamW(learning_rate, b1, b2, eps, weight_decay)
+
+
+def adam(learning_rate: Number = 1e-3, b1=0.9, b2=0.999, eps=1e-8) -> Adam:
+    return Adam(learning_rate, b1, b2, eps)
+
+
+def sgd(learning_rate: Number = 1e-2, momentum: Number = 0.0, weight_decay: Number = 0.0) -> SGD:
+    return SGD(learning_rate, momentum, weight_decay)
+
+
+def as_optimizer(value: Any) -> Optimizer:
+    """An `Optimizer` from one, or from an optax transformation."""
+    if isinstance(value, optax.GradientTransformation):
+        return Custom(value)
+    if isinstance(value, Optimizer):
+        return value
+    raise TypeError(
+        f"optimizer: got {value!r}; allowed is attnlab.adamw(...), adam(...), sgd(...) or an optax transformation."
+    )
