@@ -1,9 +1,9 @@
 """Walker's alias method for the rows of a stochastic matrix: one random word and two table reads per token.
 
-A row `p` over `V` outcomes becomes `V` equal cells. Cell `v` keeps its own outcome with some probability and hands the
-rest to one other outcome. A uniform 32-bit word `w` is split exactly, `w V = cell 2^32 + rest`; the outcome is `cell` if
-`rest < threshold[cell]`, else `alias[cell]`. An outcome of probability zero has threshold 0 and is nobody's alias, so it
-cannot be drawn, whatever the rounding; every other probability is met to within a few times 2^-32.
+A row `p` over `V` outcomes becomes `V` equal cells. Cell `v` keeps its own outcome with some probability and hands
+the rest to one other outcome. A uniform 32-bit word `w` is split exactly, `w V = cell 2^32 + rest`; the outcome is
+`cell` if `rest < threshold[cell]`, else `alias[cell]`. An outcome of probability zero has threshold 0 and is nobody's
+alias, so it cannot be drawn, whatever the rounding; every other probability is met to within a few times 2^-32.
 
 Reference: A. J. Walker, An efficient method for generating discrete random variables with general distributions,
 ACM TOMS 3 (1977) 253; M. D. Vose, IEEE Trans. Softw. Eng. 17 (1991) 972, for the construction.

@@ -18,8 +18,9 @@ def checked_matrix(transition: np.ndarray) -> np.ndarray:
     matrix = np.asarray(transition, np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise ValueError(f"transition has shape {matrix.shape}; it must be square, [V0, V0] with V0 >= 2.")
-    if not np.isfinite(matrix).all() or (matrix < 0).any():
-        raise ValueError(f"transition has the entry {matrix[~(matrix >= 0)][0]}; entries must be finite and >= 0.")
+    wrong = matrix[~(np.isfinite(matrix) & (matrix >= 0))]
+    if wrong.size:
+        raise ValueError(f"transition has the entry {wrong[0]}; entries must be finite and >= 0.")
     sums = matrix.sum(1)
     worst = int(np.argmax(np.abs(sums - 1.0)))
     if abs(sums[worst] - 1.0) > ROW_TOLERANCE:
@@ -73,8 +74,9 @@ def check(task: BigramBackcopy) -> None:
             raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}.")
     if task.first_token == "marginal" and task.triggers and not (task.variant == "bigram_shift" and task.bos):
         raise ValueError(
-            "first_token is 'marginal', so that a trigger may come first with no character before it; that is allowed "
-            f"only with variant='bigram_shift' and bos=True (got {task.variant!r}, {task.bos}). Use first_token='ordinary'."
+            "first_token is 'marginal', so that a trigger may come first with no character before it; that is "
+            f"allowed only with variant='bigram_shift' and bos=True (got {task.variant!r}, {task.bos}). "
+            "Use first_token='ordinary'."
         )
     _check_reachable(task)
 

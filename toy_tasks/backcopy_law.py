@@ -6,8 +6,9 @@ task obeys
 
     a_{i+1}(y) = Σ_x a_i(x) P(x, y) + Σ_τ b_i(τ, y),      b_{i+1}(τ, x) = a_i(x) P(x, τ).
 
-The recursion below carries the joint law of two neighbours, which holds for the variants as well. Averages are over the
-`T` input positions of a task; the unsmoothed Shakespeare chain has an absorbing cycle, so that finite `T` is what counts.
+The recursion below carries the joint law of two neighbours, which holds for the variants as well. Averages are over
+the `T` input positions of a task: the unsmoothed Shakespeare chain has an absorbing cycle, so finite `T` is what
+counts.
 """
 
 from __future__ import annotations
@@ -61,6 +62,14 @@ def trigger_law(task: BigramBackcopy, trigger: int) -> np.ndarray:
     return task.mix_p * special + (1.0 - task.mix_p) * kernel[trigger]
 
 
+def entropy_table(task: BigramBackcopy) -> np.ndarray:
+    """`Float[V0+1, V0+1]`: entry `[x, y]` is the entropy of the law of the token after `y` when `x` came before it."""
+    table = np.tile(entropy(task.rows), (task.num_characters + 1, 1))
+    for trigger in task.triggers:
+        table[:, trigger] = entropy(trigger_law(task, trigger))
+    return table
+
+
 def occupation(task: BigramBackcopy) -> Occupation:
     """The exact law of every input position and of every pair (input, target). Cost O(T V²)."""
     kernel = full_kernel(task)
@@ -101,12 +110,13 @@ def expected_risks(task: BigramBackcopy) -> ExpectedRisks:
     size, triggers = current.shape[1], list(task.triggers)
     ordinary = np.isin(np.arange(size), [*triggers, size - 1], invert=True)
     mass, pooled = current.sum(0), pairs.sum(0)
-    row_entropy = entropy(full_kernel(task))
+    entropies = entropy_table(task)
+    row_entropy = entropies[-1]  # triggers apart, the token before does not matter
     bigram_loss, bigram_mass = (mass * row_entropy)[ordinary].sum(), mass[ordinary].sum()
     first_loss = mass[-1] * row_entropy[-1]
     trigger_mass = mass[triggers].sum()
     before = pairs[:-1].sum(0)  # the token before an input position
-    trigger_loss = sum(float(before[:, t] @ entropy(trigger_law(task, t))) for t in triggers)
+    trigger_loss = sum(float(before[:, t] @ entropies[:, t]) for t in triggers)
     by_trigger = {t: float(entropy(pooled[t] / mass[t])) if mass[t] > 0 else np.nan for t in triggers}
     waiting = sum(mass[t] * by_trigger[t] for t in triggers if mass[t] > 0)
     seen = pooled.sum(1, keepdims=True)

@@ -230,6 +230,8 @@ class BigramBackcopy:
 
     def sample(self, key: Key[Array, ""], batch_size: int) -> Batch:
         """`B = batch_size` fresh sequences, made on the device. Pure; `batch_size` is static under jit."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be an integer >= 1.")
         steps = self.length + (not self.bos)
         word_key, coin_key = jax.random.split(key)
         words = jax.random.bits(word_key, (steps, batch_size), jnp.uint32)
@@ -252,8 +254,8 @@ class BigramBackcopy:
         _, tokens = jax.lax.scan(step, (start, start), (words, coins))
         return self.batch(jnp.concatenate([start[None], tokens]).T if self.bos else tokens.T)
 
-    def batch(self, tokens: Int[Array, "B T+1"]) -> Batch:
-        """The batch of given sequences, with their position classes."""
+    def batch(self, tokens: Int[Array, "B L"]) -> Batch:
+        """The batch of given sequences of `L = T + 1` tokens, with their position classes."""
         tokens = jnp.asarray(tokens, jnp.int32)
         inputs = tokens[:, :-1]
         trigger = jnp.asarray(self.is_trigger)[inputs]

@@ -90,5 +90,5 @@ def stationary(transition: np.ndarray) -> np.ndarray:
     system = np.vstack([transition.T - np.eye(size), np.ones((1, size))])
     solution, _, rank, _ = np.linalg.lstsq(system, np.append(np.zeros(size), 1.0))
     if rank < size:
-        raise ValueError("marginal is missing and the matrix has more than one stationary law; pass marginal=...")
+        raise ValueError("The chain has more than one stationary law; pass marginal=..., or use smoothing > 0.")
     return np.clip(solution, 0.0, None) / np.clip(solution, 0.0, None).sum()
