@@ -1,6 +1,6 @@
 """Verdict tables, figures, one self-contained HTML file per run, and a scrubber over training.
 
-Importing this package is cheap: matplotlib, rich and anywidget are loaded when a name that needs them is first used.
+Importing this package is cheap: numpy, matplotlib, rich and anywidget are loaded with the first name that needs them.
 """
 
 from importlib import import_module
@@ -17,7 +17,53 @@ if TYPE_CHECKING:
         verdicts_from_json,
         verdicts_to_json,
     )
+    from attnlab.report.figures import (
+        attention_maps,
+        dynamics,
+        entropy_vs_sink_logit,
+        flow_theory,
+        intervention_bars,
+        reduced_model,
+        residual_norms,
+        residual_peak_theory,
+        theory_vs_measured,
+        value_norm_bars,
+    )
+    from attnlab.report.html import write_figures, write_report
+    from attnlab.report.notebook import show
+    from attnlab.report.scrubber import Panel, Scrubber
     from attnlab.report.tables import format_interval, format_number, summary_line, verdict_markdown, verdict_table
+
+__all__ = [
+    "Claim",
+    "Panel",
+    "Scrubber",
+    "Verdict",
+    "attention_maps",
+    "count_statuses",
+    "dynamics",
+    "entropy_vs_sink_logit",
+    "exit_status",
+    "flow_theory",
+    "format_interval",
+    "format_number",
+    "intervention_bars",
+    "judge",
+    "not_run",
+    "reduced_model",
+    "residual_norms",
+    "residual_peak_theory",
+    "show",
+    "summary_line",
+    "theory_vs_measured",
+    "value_norm_bars",
+    "verdict_markdown",
+    "verdict_table",
+    "verdicts_from_json",
+    "verdicts_to_json",
+    "write_figures",
+    "write_report",
+]
 
 _HOMES = {
     "attnlab.report.claims": (
@@ -30,25 +76,36 @@ _HOMES = {
         "verdicts_from_json",
         "verdicts_to_json",
     ),
-    "attnlab.report.tables": ("format_interval", "format_number", "summary_line", "verdict_markdown", "verdict_table"),
+    "attnlab.report.tables": (
+        "format_interval",
+        "format_number",
+        "summary_line",
+        "verdict_markdown",
+        "verdict_table",
+    ),
+    "attnlab.report.figures": (
+        "attention_maps",
+        "dynamics",
+        "entropy_vs_sink_logit",
+        "flow_theory",
+        "intervention_bars",
+        "reduced_model",
+        "residual_norms",
+        "residual_peak_theory",
+        "theory_vs_measured",
+        "value_norm_bars",
+    ),
+    "attnlab.report.html": (
+        "write_figures",
+        "write_report",
+    ),
+    "attnlab.report.notebook": ("show",),
+    "attnlab.report.scrubber": (
+        "Panel",
+        "Scrubber",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [  # noqa: RUF022 - in the order of a study: claims, tables
-    "Claim",
-    "Verdict",
-    "count_statuses",
-    "exit_status",
-    "judge",
-    "not_run",
-    "verdicts_from_json",
-    "verdicts_to_json",
-    "format_interval",
-    "format_number",
-    "summary_line",
-    "verdict_markdown",
-    "verdict_table",
-]
 
 
 def __getattr__(name: str) -> Any:

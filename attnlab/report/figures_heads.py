@@ -27,11 +27,10 @@ from attnlab.report.style import (
     horizontal,
     new_figure,
     over_seeds,
-    show_token,
     style,
     token_colour,
 )
-from attnlab.report.tables import format_number
+from attnlab.report.tables import format_number, show_token
 
 
 def attention_maps(

@@ -30,11 +30,10 @@ from attnlab.report.style import (
     new_figure,
     over_seeds,
     short_step,
-    show_token,
     split_steps,
     style,
 )
-from attnlab.report.tables import format_number
+from attnlab.report.tables import format_number, show_token
 
 
 def dynamics(

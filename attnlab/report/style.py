@@ -94,11 +94,6 @@ def save_png(figure: Figure, path: str | Path | Any) -> None:
         figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def show_token(token: str) -> str:
-    """A token as a visible label: space is ␣, newline is ↵, tab is ⇥."""
-    return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
-
-
 def token_colour(token: str, triggers: Collection[str], sink: str | None) -> str:
     """Red for a trigger, blue for the sink token, ink otherwise."""
     return TRIGGER if token in triggers else SINK if token == sink else INK

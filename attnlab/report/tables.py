@@ -1,4 +1,4 @@
-"""Verdicts as text: numbers, a table for the terminal (rich) and one for GitHub (Markdown)."""
+"""Verdicts as text: numbers, tokens, a table for the terminal (rich) and one for GitHub (Markdown)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ COLUMNS = (
 )
 
 
+def show_token(token: str) -> str:
+    """A token as a visible label: space is ␣, newline is ↵, tab is ⇥."""
+    return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+
+
 def format_number(value: float | None, digits: int = 4) -> str:
     """A number in at most `digits` significant digits: 0.7531, 27.86, 10513, 1.3e-07; None is an en dash.
 
@@ -40,7 +45,7 @@ def format_number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def format_interval(interval: tuple[float, float] | None, digits: int = 4) -> str:
+def format_interval(interval: tuple[float, float] | None, digits: int = 6) -> str:
     """A closed interval: `[0.6, 1]`, `≤ 0.02`, `≥ 4`, `= 0`, `any`; None is an en dash."""
     if interval is None:
         return "–"
