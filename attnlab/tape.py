@@ -3,7 +3,8 @@
 A model calls `sites(name, value)` wherever an activation is born. *Reading*: name what is wanted (`fnmatch` patterns
 such as `blocks.*.attn.weights`) and get a flat dict back. *Writing*: an `Edit` is a pure function applied at a named
 site; its numbers are arrays passed as arguments, so changing them does not retrace, `vmap` over them works, and they
-serve inside the training step as at inference. What is not named costs nothing; a name that matches nothing is an error.
+serve inside the training step as at inference. What is not named costs nothing; a name that matches nothing is
+an error.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def head_mask(num_heads: int, heads: Sequence[int] | int, axis: int = -3) -> jax
 
 def zero(site: str, mask: Any = None) -> Edit:
     """Zero ablation: `x -> 0` where `mask` holds."""
-    return Edit(site, _scale, jnp.zeros(()), mask)
+    return Edit(site, _replace, jnp.zeros(()), mask)
 
 
 def replace(site: str, value: Any, mask: Any = None) -> Edit:
@@ -104,7 +105,7 @@ def mix(site: str, value: Any, amount: Any, mask: Any = None) -> Edit:
 class Sites:
     """What a model calls at each site during one trace; holds what is read and what is edited."""
 
-    def __init__(self, read: Sequence[str] = (), edits: Sequence[Edit] = (), inputs: jax.Array | None = None):
+    def __init__(self, read: Sequence[str] = (), edits: Sequence[Edit] = (), inputs: Any = None):
         self._read = (read,) if isinstance(read, str) else tuple(read)
         self._edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
         self._inputs = inputs
@@ -137,7 +138,7 @@ class Sites:
         for pattern in (*self._read, *(e.site for e in self._edits)):
             if pattern not in self._used:
                 known = ", ".join(dict.fromkeys(self._seen))
-                raise SiteError(f"tape/edit: {pattern!r} matches no activation of this model. Its activations: {known}.")
+                raise SiteError(f"tape/edit: {pattern!r} matches no activation of this model. Known: {known}.")
         return self.tape
 
 

@@ -1,6 +1,7 @@
 """The contract of an attention mechanism: a pair of pure functions, up to three views that must agree.
 
-Shapes: leading batch axes `*B` first, then `H` heads, `T` query and `U` key positions, `K` head width, `n` null columns.
+Shapes: leading batch axes `*B` first, then `H` heads, `T` query and `U` key positions, `K` head width, `n` null
+columns.
 
 1. **map** (`view="map"`): the mixing matrix `A[*B, H, T, U]` with `out = A @ v (+ null part)`; all diagnostics read it.
 2. **parallel** (`view="parallel"`): the form one trains with; may return `weights=None`.

@@ -30,6 +30,9 @@ class Softmax:
         return weights / jnp.where(total == 0, 1, total)
 
 
+SOFTMAX = Softmax()
+
+
 @dataclass(frozen=True)
 class ReluOverPosition:
     """`A_tu = max(l_tu, 0) / n_t` with `n_t` the number of visible columns of row `t`.
@@ -61,4 +64,4 @@ class Sigmoid:
         if not self.normalized:
             return jnp.where(visible, jax.nn.sigmoid(logits), 0)
         # sigmoid / sum sigmoid in logs: all logits very negative would otherwise be 0 / 0.
-        return Softmax()(jax.nn.log_sigmoid(logits), visible)
+        return SOFTMAX(jax.nn.log_sigmoid(logits), visible)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from attnlab.attention.base import AttentionOutput, Dims, KVCache, Params, View, WeightMap, no_params, no_site
 from attnlab.attention.columns import Columns, KeyBias, ZeroLogit
-from attnlab.attention.maps import ReluOverPosition, Sigmoid, Softmax
+from attnlab.attention.maps import SOFTMAX, ReluOverPosition, Sigmoid
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Weighted:
     """
 
     name: str
-    map: WeightMap = Softmax()
+    map: WeightMap = SOFTMAX
     columns: Columns | None = None
     scale: float | None = None
 
@@ -94,13 +94,13 @@ class Weighted:
         return result.out[..., 0, :], KVCache(keys, values, at + 1)
 
 
-softmax = Weighted("softmax", Softmax())
+softmax = Weighted("softmax", SOFTMAX)
 relu = Weighted("relu", ReluOverPosition())
 sigmoid = Weighted("sigmoid", Sigmoid())
 sigmoid_normalized = Weighted("sigmoid_normalized", Sigmoid(normalized=True))
-softmax_off_by_one = Weighted("softmax_off_by_one", Softmax(), ZeroLogit())
-key_bias = Weighted("key_bias", Softmax(), KeyBias())
-kv_bias = Weighted("kv_bias", Softmax(), KeyBias(with_value=True))
+softmax_off_by_one = Weighted("softmax_off_by_one", SOFTMAX, ZeroLogit())
+key_bias = Weighted("key_bias", SOFTMAX, KeyBias())
+kv_bias = Weighted("kv_bias", SOFTMAX, KeyBias(with_value=True))
 
 
 @dataclass(frozen=True)

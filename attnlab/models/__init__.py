@@ -1,4 +1,5 @@
 """Tiny transformers and the papers' reduced models."""
 
 from attnlab.models.factored import Factored as Factored
+from attnlab.models.reduced import BackcopyReduced as BackcopyReduced
 from attnlab.models.transformer import Transformer as Transformer

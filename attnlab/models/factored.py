@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 @struct.dataclass
 class Factored:
-    """`left @ right` with `left[*S, M, r]`, `right[*S, r, N]`; everything below costs `O((M + N) r^2)`, not `O(M N)`."""
+    """`left @ right` with `left[*S, M, r]`, `right[*S, r, N]`; never multiplied out except by `dense`."""
 
     left: jax.Array
     right: jax.Array

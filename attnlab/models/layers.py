@@ -34,7 +34,7 @@ def norm(kind: NormKind, params: dict[str, Array], x: Float[Array, "*B D"], eps:
 
 
 def init_matrix(kind: InitKind, key: Key[Array, ""], shape: tuple[int, ...], fan_in: int, std: float) -> Array:
-    """`torch`: U(-1, 1) / sqrt(fan_in), the default of `torch.nn.Linear`; `normal`: N(0, std^2); `scaled`: N(0, 1/fan_in)."""
+    """`torch`: U(-1, 1) / sqrt(fan_in), as `torch.nn.Linear`; `normal`: N(0, std^2); `scaled`: N(0, 1 / fan_in)."""
     if kind == "torch":
         return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * fan_in**-0.5
     return jax.random.normal(key, shape) * (std if kind == "normal" else fan_in**-0.5)
@@ -59,7 +59,7 @@ def sinusoidal(length: int, width: int) -> Float[np.ndarray, "T D"]:
     return table
 
 
-def rotate(x: Float[Array, "*B T K"], positions: Int[Array, "T"], base: float = 10000.0) -> Float[Array, "*B T K"]:
+def rotate(x: Float[Array, "*B T K"], positions: Int[Array, " T"], base: float = 10000.0) -> Float[Array, "*B T K"]:
     """Rotary embedding: pair `(x_i, x_{i+K/2})` turns by `t base^(-2i/K)` (Su et al., 2104.09864)."""
     half = x.shape[-1] // 2
     angle = positions[:, None] * base ** (-jnp.arange(half) / half)
@@ -69,7 +69,7 @@ def rotate(x: Float[Array, "*B T K"], positions: Int[Array, "T"], base: float = 
 
 
 def alibi_bias(num_heads: int, length: int) -> Float[np.ndarray, "H T U"]:
-    """`-2^(-8 (h+1) / H) (t - u)` (Press et al., 2108.12409)."""
+    """`-2^(-8 (h+1) / H) |t - u|` (Press et al., 2108.12409)."""
     slope = 2.0 ** (-8.0 * np.arange(1, num_heads + 1) / num_heads)
-    distance = np.arange(length)[:, None] - np.arange(length)[None, :]
+    distance = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
     return (-slope[:, None, None] * distance).astype(np.float32)

@@ -195,8 +195,8 @@ class Transformer:
                 x = norm(self.norm, weights, x + run(layer, block[part], x, name, sites), self.norm_eps)
         return sites(f"blocks.{layer}.out", x)
 
-    def _attention(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:
-        x = sites(f"{name}.in", x)
+    def _attention(self, layer: int, params: Params, x: Array, place: str, sites: Sites) -> Array:
+        x = sites(f"{place}.in", x)
         # One matrix product for the three projections: `[D, 3 H K]`.
         merged = jnp.concatenate([params[n].reshape(self.width, -1) for n in ("query", "key", "value")], axis=-1)
         parts = jnp.split(linear(x, merged), 3, axis=-1)
@@ -205,8 +205,8 @@ class Transformer:
         if self.positions == "rope":
             q, k = rotate(q, jnp.arange(num)), rotate(k, jnp.arange(num))
         elif self.positions == "alibi":
-            bias = alibi_bias(self.num_heads, num)
-        q, k, v = sites(f"{name}.q", q), sites(f"{name}.k", k), sites(f"{name}.v", v)
+            bias = jnp.asarray(alibi_bias(self.num_heads, num), x.dtype)
+        q, k, v = sites(f"{place}.q", q), sites(f"{place}.k", k), sites(f"{place}.v", v)
         result = self.mechanism_of(layer).apply(
             params["mechanism"],
             q,
@@ -214,11 +214,11 @@ class Transformer:
             v,
             mask=causal_mask(num, window=self.window, prefix=self.prefix),
             bias=bias,
-            site=lambda part, value: sites(f"{name}.{part}", value),
+            site=lambda name, value: sites(f"{place}.{name}", value),
         )
-        head_out = sites(f"{name}.head_out", result.out)
+        head_out = sites(f"{place}.head_out", result.out)
         joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
-        return sites(f"{name}.out", linear(joined, params["output"].reshape(-1, self.width)))
+        return sites(f"{place}.out", linear(joined, params["output"].reshape(-1, self.width)))
 
     def _mlp(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:
         x = sites(f"{name}.in", x)
@@ -227,7 +227,7 @@ class Transformer:
         return sites(f"{name}.out", linear(hidden, params["down"]))
 
     def kq(self, params: Params, layer: int, head: int) -> Factored:
-        """`W_K W_Q^T` of one head, `[D, D]` of rank `K`: entry `(i, j)` couples key direction `i` to query direction `j`.
+        """`W_K W_Q^T` of one head, `[D, D]` of rank `K`: entry `(i, j)` couples key direction `i` to query `j`.
 
         The logit of query `x_t` at key `x_u` is `x_u^T (W_K W_Q^T) x_t / sqrt(K)` (without rope or bias).
         """
@@ -235,7 +235,7 @@ class Transformer:
         return Factored(attn["key"][..., :, head, :], jnp.swapaxes(attn["query"][..., :, head, :], -1, -2))
 
     def ov(self, params: Params, layer: int, head: int) -> Factored:
-        """`W_V W_O` of one head, `[D, D]` of rank `K`: what attending to `x_u` adds to the stream is `x_u (W_V W_O)`."""
+        """`W_V W_O` of one head, `[D, D]` of rank `K`: attending to `x_u` adds `x_u (W_V W_O)` to the stream."""
         attn = self._attn_params(params, layer, head)
         return Factored(attn["value"][..., :, head, :], attn["output"][..., head, :, :])
 
