@@ -2,7 +2,10 @@
 
 
 class RunDirError(Exception):
-    """A run directory, or what was given to be stored in one, is not as it must be. The message says which file or field, and what to do."""
+    """A run directory, or what was given to be stored in one, is not as it must be.
+
+    The message says which file or field, what is allowed, and what to do.
+    """
 
 
 class RunExistsError(RunDirError, FileExistsError):

@@ -1,7 +1,8 @@
 """Small files: JSON that knows its own hash, atomic writes, SHA-256.
 
-A *sealed* document is JSON whose last key, `sha256`, is the hash of the rest. It has exactly one spelling: reading spells it again
-and compares bytes, so that any flipped byte is found, also one in white space that no JSON parser would mind.
+A *sealed* document is JSON whose last key, `sha256`, is the hash of the rest. It has exactly one spelling: reading
+spells it again and compares bytes, so that any flipped byte is found, also one in white space that no parser would
+mind.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,9 +22,11 @@ SEAL = "sha256"
 
 
 def to_json(value: Any, where: str) -> Any:
-    """`value` in JSON's own types. Tuples and arrays become lists, dataclasses become objects, `nan` and `inf` become strings.
+    """`value` in JSON's own types.
 
-    Strict JSON has no `nan`; a diverged run must still be able to write its summary, and `float("nan")` reads the string back.
+    Tuples and arrays become lists, dataclasses objects, `nan` and `inf` strings: strict JSON has no `nan`, a diverged
+        run
+    must still be able to write its summary, and `float("nan")` reads the string back.
 
     Raises:
         RunDirError: a value (named by its path, which starts with `where`) has no JSON form.
@@ -43,8 +46,8 @@ def to_json(value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name), f"{where}.{f.name}") for f in dataclasses.fields(value)}
     raise RunDirError(
-        f"{where} = {value!r} is of type {type(value).__name__}, which has no JSON form; "
-        "allowed: None, bool, int, float, str, path, array, dataclass, and lists or mappings of these. Convert it first."
+        f"{where} = {value!r} is of type {type(value).__name__}, which has no JSON form; allowed: None, bool, int, "
+        "float, str, path, array, dataclass, and lists or mappings of these. Convert it first."
     )
 
 
@@ -62,7 +65,7 @@ def unseal(raw: bytes, *, indent: int | None = 2) -> dict[str, Any]:
     """The document in `raw`, its hash included.
 
     Raises:
-        ValueError: `raw` is not what `seal` wrote; the message says whether it is no JSON at all, or JSON that was changed.
+        ValueError: `raw` is not what `seal` wrote; says whether it is no JSON at all, or JSON that was changed.
     """
     try:
         doc = json.loads(raw)
@@ -70,7 +73,11 @@ def unseal(raw: bytes, *, indent: int | None = 2) -> dict[str, Any]:
         raise ValueError("truncated or damaged (it is not valid JSON)") from error
     if not isinstance(doc, dict) or SEAL not in doc:
         raise ValueError("damaged (it has no hash of its own)")
-    if seal({key: value for key, value in doc.items() if key != SEAL}, indent=indent) != raw:
+    try:
+        same = seal({key: value for key, value in doc.items() if key != SEAL}, indent=indent) == raw
+    except ValueError:  # a number that became too large for a float
+        same = False
+    if not same:
         raise ValueError("edited or damaged (it does not have the hash that it names)")
     return doc
 
@@ -90,24 +97,31 @@ def read_sealed(path: Path, *, advice: str, check: bool = True) -> dict[str, Any
             return unseal(raw)
         doc = json.loads(raw)
         if not isinstance(doc, dict):
-            raise ValueError("not a JSON object")
+            raise ValueError("damaged (not a JSON object)")
         return doc
+    except json.JSONDecodeError as error:
+        raise DamagedFileError(f"{path} is truncated or damaged (it is not valid JSON). {advice}") from error
     except ValueError as error:
         raise DamagedFileError(f"{path} is {error}. {advice}") from error
 
 
+def write_synced(file: IO[bytes], raw: bytes) -> None:
+    """Write all of `raw` to an unbuffered file and wait until the disk has it."""
+    view = memoryview(raw)
+    while view:  # one call may write less: on Linux at most 2 GiB
+        view = view[file.write(view) :]
+    os.fsync(file.fileno())
+
+
 def write_durably(path: Path, raw: bytes) -> None:
-    """Write `raw` to `path` and wait until the disk has it. Not atomic: for files that count only once a journal names them."""
+    """Write a file and wait until the disk has it. Not atomic: for files that count only once a journal names them."""
     with path.open("wb", buffering=0) as file:
-        view = memoryview(raw)
-        while view:  # one write call stops at 2 GiB on Linux
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
+        write_synced(file, raw)
 
 
 def write_atomically(path: Path, raw: bytes) -> None:
-    """Write `raw` to `path` such that a kill at any moment leaves either the old content or the new."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    """Write a file such that a kill at any moment leaves either the old content or the new."""
+    temporary = path.with_name(f".{path.name}.tmp")
     write_durably(temporary, raw)
     temporary.replace(path)
     sync_directory(path.parent)
@@ -120,7 +134,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the disk has the names in directory `path` (a no-op where directories cannot be opened, as on Windows)."""
+    """Wait until the disk has the names in directory `path`. Windows cannot open directories, and need not."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)

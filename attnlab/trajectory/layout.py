@@ -1,30 +1,25 @@
 """What lies where in the zarr store of a run: plan, header, names of chunk files, and the store's metadata.
 
-A group per record, an array per leaf with dims (seed, step, ...), and per group the arrays `seed` and `step`. In the snapshot axis, chunk
-j of the run owns the slots j*c ... (j+1)*c - 1, c the most rows that any chunk yields; what a chunk does not fill stays at the fill
-value, with step -1. All seeds and all entries of a leaf are in one chunk file, which therefore is written once.
+A group per record, an array per leaf with dims (seed, step, ...), and per group the arrays `seed` and `step`. In the
+snapshot axis, chunk j of the run owns the slots j*c ... (j+1)*c - 1, c the most rows that any chunk yields; what a
+chunk does not fill stays at the fill value, with step -1. All seeds and all entries of a leaf are in one chunk file,
+which therefore is written once.
 """
 
 import dataclasses
-import warnings
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attnlab.trajectory.errors import RunDirError
-from attnlab.trajectory.files import file_sha256, sync_file
-from attnlab.trajectory.leaves import WIDENED, Leaf, Schema
+from attnlab.trajectory.leaves import Leaf, Schema
 
+SEED, STEP = "seed", "step"
 FILL_STEP = -1
 STEP_DTYPE = np.dtype("<i8")
 MAX_CHUNK_BYTES = 2**31 - 1  # numcodecs refuses larger buffers
-ZSTD_LEVEL = 1
-# Measured on 63 MB of slowly drifting float32 weights, ms to write / to read / size: none 174/204/1.00, lz4 60/101/1.00, lz4 after
-# bitshuffle 78/93/0.87, zstd(-1) 64/103/1.00, zstd(1) 105/133/0.93, zstd(3) 139/117/0.93; 4 of 64 slots used: none 178 ms and 63 MB, all
-# others about 20 ms and 4 MB. zstd(1): no blosc, whose threads order their blocks by chance (a resumed run must equal an unbroken one in
-# its bytes), and half the size on smooth metrics, where lz4 and negative levels save nothing.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +61,10 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What will be written: the first line of the journal, as values. `files`: SHA-256 of the store's metadata by path in the store."""
+    """What will be written: the first line of the journal, as values.
+
+    `files` holds the SHA-256 of the store's metadata, by path in the store.
+    """
 
     schema: Schema
     plan: Plan
@@ -93,7 +91,7 @@ class Header:
         """The inverse of `to_json`."""
         schema = {
             record: {
-                name: Leaf(**{key: tuple(x) if isinstance(x, list) else x for key, x in leaf.items()})
+                name: Leaf(tuple(leaf["shape"]), leaf["dtype"], tuple(leaf["dims"]), tuple(leaf["keys"]))
                 for name, leaf in named.items()
             }
             for record, named in doc["records"].items()
@@ -114,10 +112,11 @@ class Header:
 
 
 def check_sizes(header: Header) -> None:
-    """Raise RunDirError unless plan and schema name the same records, seeds are different, and every chunk can be stored."""
+    """Raise RunDirError unless plan and schema name the same records, seeds differ, and every chunk can be stored."""
     if set(header.plan.rows) != set(header.schema):
         raise RunDirError(
-            f"plan.rows has the records {sorted(header.plan.rows)}, the schema {sorted(header.schema)}; give both the same."
+            f"plan.rows has the records {sorted(header.plan.rows)}, the schema {sorted(header.schema)}; give both the "
+            "same."
         )
     if not header.seeds or len(set(header.seeds)) != len(header.seeds):
         raise RunDirError(f"seeds = {header.seeds}: needed is at least one, and no label twice.")
@@ -126,7 +125,8 @@ def check_sizes(header: Header) -> None:
             shape = chunk_shape(header, record, leaf)
             if (size := int(np.prod(shape)) * leaf.stored.itemsize) > MAX_CHUNK_BYTES:
                 raise RunDirError(
-                    f"record {record!r}, leaf {name!r}: a chunk of shape {shape} has {size} bytes, more than {MAX_CHUNK_BYTES}; "
+                    f"record {record!r}, leaf {name!r}: a chunk of shape {shape} has {size} bytes, more than "
+                    f"{MAX_CHUNK_BYTES}; "
                     "record fewer rows per chunk or fewer seeds."
                 )
 
@@ -143,61 +143,27 @@ def chunk_file(record: str, name: str, ndim: int, chunk: int) -> str:
 
 def step_file(record: str, chunk: int) -> str:
     """Path in the store of chunk `chunk` of a record's `step` array."""
-    return f"{record}/step/c.{chunk}"
+    return f"{record}/{STEP}/c.{chunk}"
+
+
+def chunk_of(name: str, file: str) -> int | None:
+    """Index of the chunk that the file called `file` in the array `name` belongs to; None if it is no chunk file."""
+    if not re.fullmatch(r"c(\.\d+)+", file):
+        return None
+    places = [int(place) for place in file.split(".")[1:]]
+    axis = 0 if name == STEP else 1
+    return places[axis] if axis < len(places) else None
 
 
 def chunk_files(header: Header, record: str, chunk: int) -> list[str]:
-    """Paths of all files of a record in a chunk, in the order of writing: the steps are last. None if it yields no row."""
+    """Paths of the files of a record in a chunk, in the order of writing: steps last. [] if it yields no row."""
     if not header.plan.rows[record][chunk]:
         return []
-    leaves = [
-        chunk_file(record, name, len(leaf.shape), chunk)
-        for name, leaf in header.schema[record].items()
-        if 0 not in leaf.shape
-    ]
+    named = header.schema[record].items()
+    leaves = [chunk_file(record, name, len(leaf.shape), chunk) for name, leaf in named if 0 not in leaf.shape]
     return [*leaves, step_file(record, chunk)]
 
 
-def create_store(path: Path, header: Header) -> dict[str, str]:
-    """Make the zarr store with all groups and arrays, no data but the seed labels, metadata consolidated.
-
-    Returns:
-        SHA-256 of every file in it, by path in the store.
-    """
-    import zarr
-    from zarr.codecs import ZstdCodec
-
-    common: dict[str, Any] = {
-        "compressors": ZstdCodec(level=ZSTD_LEVEL),
-        "filters": None,
-        "chunk_key_encoding": {"name": "default", "separator": "."},  # c.0.3.0: no directory per chunk
-    }
-    root = zarr.open_group(path, mode="w-", zarr_format=3)
-    seeds, chunks = len(header.seeds), len(header.plan.ends)
-    for record, named in header.schema.items():
-        group, slots = root.create_group(record), header.plan.slots(record)
-        for name, leaf in named.items():
-            group.create_array(
-                name,
-                shape=(seeds, chunks * slots, *leaf.shape),
-                chunks=tuple(max(1, size) for size in chunk_shape(header, record, leaf)),
-                dtype=leaf.stored,
-                fill_value=np.nan if leaf.stored.kind in "fc" else 0,
-                dimension_names=("seed", "step", *leaf.dims),
-                attributes={"bits_of": leaf.dtype} if leaf.dtype in WIDENED else None,
-                **common,
-            )
-        step = {"shape": (chunks * slots,), "chunks": (slots,), "fill_value": FILL_STEP, "dimension_names": ("step",)}
-        group.create_array("step", dtype=STEP_DTYPE, **step, **common)
-        labels = group.create_array(
-            "seed", shape=(seeds,), chunks=(seeds,), dtype="<i8", fill_value=-1, dimension_names=("seed",), **common
-        )
-        labels[:] = np.asarray(header.seeds)
-    with warnings.catch_warnings():
-        # That other zarr libraries may ignore it is no harm: every array also has its own zarr.json.
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        zarr.consolidate_metadata(path, zarr_format=3)
-    found = sorted(file for file in path.rglob("*") if file.is_file())
-    for file in found:
-        sync_file(file)
-    return {file.relative_to(path).as_posix(): file_sha256(file) for file in found}
+def fill_value(leaf: Leaf) -> Any:
+    """What empty slots hold: nan where there is one."""
+    return np.nan if leaf.stored.kind in "fc" else leaf.stored.type(0)

@@ -39,7 +39,7 @@ class Leaf:
 
     @property
     def stored(self) -> np.dtype:
-        """The dtype on disk: the dtype itself, or the unsigned integer that holds the bits of one that zarr does not know."""
+        """The dtype on disk: itself, or the unsigned integer that holds the bits of one that zarr does not know."""
         if self.dtype in WIDENED:
             return np.dtype(f"<u{numpy_dtype(self.dtype).itemsize}")
         return np.dtype(self.dtype).newbyteorder("<")
@@ -58,7 +58,7 @@ def numpy_dtype(name: str) -> np.dtype:
 
 
 def flatten(tree: Any) -> dict[tuple[Key, ...], Any]:
-    """The leaves of a pytree by their keys: dict keys and field names as str, places in lists as int; a bare leaf has the keys ()."""
+    """The leaves of a pytree by their keys: dict keys and field names as str, places in lists as int; () if bare."""
     if isinstance(tree, Mapping) and all(isinstance(key, str) and hasattr(leaf, "shape") for key, leaf in tree.items()):
         return {(key,): leaf for key, leaf in tree.items()}  # flat already: needs no jax
     if hasattr(tree, "shape") and hasattr(tree, "dtype"):
@@ -97,8 +97,8 @@ def schema_of(
     """The schema of `records`.
 
     Args:
-        records: per record a pytree whose leaves have `.shape` and `.dtype`, for one seed at one snapshot (what `jax.eval_shape` of
-            the record function gives), and maybe `.dims`.
+        records: per record a pytree whose leaves have `.shape` and `.dtype`, for one seed at one snapshot (what
+            `jax.eval_shape` of the record function gives), and maybe `.dims`.
         dims: names of axes, per record and path of the leaf. Axes without a name get one that no other leaf has.
         forbidden: names that no record may have.
 
@@ -153,7 +153,8 @@ def _leaf(record: str, name: str, keys: tuple[Key, ...], leaf: Any, dims: Sequen
     dims = tuple(f"{name}_{axis}" for axis in range(len(shape))) if dims is None else tuple(str(dim) for dim in dims)
     if len(dims) != len(shape) or len(set(dims)) != len(dims) or set(dims) & {*RESERVED, name}:
         raise RunDirError(
-            f"{where}: dims = {dims} for shape {shape}; needed: {len(shape)} different names, none of them 'seed', 'step' or {name!r}."
+            f"{where}: dims = {dims} for shape {shape}; needed: {len(shape)} different names, none of them 'seed', "
+            f"'step' or {name!r}."
         )
     return Leaf(shape, dtype, dims, keys)
 
@@ -165,12 +166,14 @@ def _check_names(record: str, leaves: Mapping[str, Leaf]) -> None:
         # the rules of zarr v3 for node names, and of file systems
         if name in RESERVED or name.startswith("__") or not name.strip(".") or re.search(r"[/\\\x00-\x1f]", name):
             raise RunDirError(
-                f"record {record!r}: leaf path {name!r} cannot be stored; it must not be 'seed', 'step', or dots only, start with '__', "
+                f"record {record!r}: leaf path {name!r} cannot be stored; it must not be 'seed', 'step', or dots only, "
+                "start with '__', "
                 "or contain a slash or control character. Rename the key."
             )
         if (other := folded.setdefault(name.casefold(), name)) != name:
             raise RunDirError(
-                f"record {record!r}: leaves {other!r} and {name!r} are the same file where case does not count; rename one."
+                f"record {record!r}: leaves {other!r} and {name!r} are the same file where case does not count; rename "
+                "one."
             )
         for dim, size in zip(leaf.dims, leaf.shape, strict=True):
             if dim in leaves:
@@ -180,5 +183,6 @@ def _check_names(record: str, leaves: Mapping[str, Leaf]) -> None:
             other, known = sizes.setdefault(dim, (name, size))
             if known != size:
                 raise RunDirError(
-                    f"record {record!r}: dimension {dim!r} has size {known} in {other!r} and {size} in {name!r}; give two names."
+                    f"record {record!r}: dimension {dim!r} has size {known} in {other!r} and {size} in {name!r}; give "
+                    "two names."
                 )

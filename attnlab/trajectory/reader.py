@@ -1,6 +1,5 @@
 """Reading a trajectory: lazily, labelled, from finished, running and killed runs alike."""
 
-import html
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnlab.trajectory import describe
 from attnlab.trajectory.errors import RunDirError
 from attnlab.trajectory.files import read_sealed
 from attnlab.trajectory.journal import read_journal
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 
 class Trajectory:
-    """What a run recorded. `trajectory.sinks` and `trajectory["sinks"]` are the record of that name, in the shape it was recorded:
+    """What a run recorded. `trajectory.sinks` and `trajectory["sinks"]` are the record of that name, in the shape it
+    was recorded:
 
-    - a tree of arrays is an `xarray.Dataset`, one variable per leaf (`trajectory.sinks.bos_attention`; dotted paths of nested trees by
-      item: `trajectory.params["blocks.0.attn.query"]`);
+    - a tree of arrays is an `xarray.Dataset`, one variable per leaf (`trajectory.sinks.bos_attention`; dotted paths of
+      nested trees by item: `trajectory.params["blocks.0.attn.query"]`);
     - a bare array is an `xarray.DataArray` (`trajectory.loss`).
 
-    Dims are (seed, step, ...), with the true seed labels and step numbers as coordinates. Opening reads the manifest and the journal; numbers
-    are read when asked for, chunk by chunk, each checked against its hash. bfloat16 and float8 appear as float32 here, since xarray cannot
-    reduce them; `params_at` gives them as they were.
+    Dims are (seed, step, ...), with the true seed labels and step numbers as coordinates. Opening reads the manifest
+    and the journal; numbers are read when asked for, chunk by chunk, each checked against its hash. bfloat16 and float8
+    appear as float32 here, since xarray cannot reduce them; `params_at` gives them as they were.
 
     Use `trajectory.open(path)` to make one.
     """
@@ -74,6 +75,11 @@ class Trajectory:
         )
 
     @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / SUMMARY).exists()
+
+    @property
     def last_step(self) -> int:
         """Steps done at the end of the last finished chunk; 0 if there is none."""
         return self.journal[-1]["last_step"] if self.journal else 0
@@ -93,8 +99,8 @@ class Trajectory:
             seed: label of the seed; None for all, with a leading axis [S, ...].
             record: which record.
             method: None (the step must have been recorded) or "nearest".
-            like: a tree with the structure to return (e.g. of `model.init`, or its `eval_shape`); by default dicts and lists, where
-                dataclasses were recorded too.
+            like: a tree with the structure to return (e.g. of `model.init`, or its `eval_shape`); by default dicts and
+                lists, where dataclasses were recorded too.
 
         Raises:
             RunDirError: no such record, step or seed, or `like` has other leaves.
@@ -133,29 +139,10 @@ class Trajectory:
         return [*super().__dir__(), *self.records]
 
     def __repr__(self) -> str:
-        return "\n".join([self._title(), *(f"  {name}: {what}" for name, what in self._lines())])
+        return describe.as_text(self, self._header)
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td><b>{html.escape(a)}</b></td><td>{html.escape(b)}</td></tr>" for a, b in self._lines())
-        return f"<div>{html.escape(self._title())}</div><table>{rows}</table>"
-
-    def _title(self) -> str:
-        state = "no records yet"
-        if self._header:
-            done, planned = len(self.journal), len(self._header.plan.ends)
-            end = "finished" if self.summary is not None else "unfinished"
-            state = f"{end}, {done} of {planned} chunks, step {self.last_step} of {self._header.plan.ends[-1]}, {len(self.seeds)} seeds"
-        return f"Trajectory {self.path} ({state})"
-
-    def _lines(self) -> list[tuple[str, str]]:
-        lines = []
-        for record, named in self._header.schema.items() if self._header else ():
-            steps = self.steps(record)
-            span = f"steps {steps[0]} to {steps[-1]}" if len(steps) else "none yet"
-            leaves = [f"{name} {leaf.dtype}[{', '.join(map(str, leaf.shape))}]" for name, leaf in named.items()]
-            shown = ", ".join(leaves[:3]) + (f", ... ({len(leaves)} leaves)" if len(leaves) > 3 else "")
-            lines.append((record, f"{len(steps)} snapshots, {span}: {shown}"))
-        return lines
+        return describe.as_html(self, self._header)
 
     @cached_property
     def _chunks(self) -> Chunks:
@@ -166,7 +153,7 @@ class Trajectory:
         leaf = self._chunks.header.schema[record][name]
         shown = dtype or (np.dtype(np.float32) if leaf.dtype in WIDENED else np.dtype(leaf.dtype))
         return LeafRows(
-            self._chunks, record, name, np.asarray([doc["rows"][record] for doc in self.journal], np.int64), shown
+            self._chunks, record, name, np.asarray([len(doc["steps"][record]) for doc in self.journal], np.int64), shown
         )
 
     def _row(self, record: str, step: int, method: str | None) -> int:
@@ -178,7 +165,8 @@ class Trajectory:
         row = int(np.argmin(np.abs(steps - step)))
         if method is None and steps[row] != step:
             raise RunDirError(
-                f"step {step} was not recorded in {record!r}; nearest: {steps[row]}. Give that one, or method='nearest'."
+                f"step {step} was not recorded in {record!r}; nearest: {steps[row]}. Give that one, or "
+                "method='nearest'."
             )
         return row
 
@@ -189,12 +177,13 @@ class Trajectory:
             )
 
 
-def open(path: str | os.PathLike[str], *, check: bool = True) -> Trajectory:  # noqa: A001 (read as trajectory.open)
+def open(path: str | os.PathLike[str], *, check: bool = True) -> Trajectory:
     """Open the run directory at `path`, finished or not. Reads its manifest and journal, no numbers.
 
     Args:
         path: a run directory.
-        check: refuse a manifest or journal that was changed; without, what precedes the first damaged journal line can be read.
+        check: refuse a manifest or journal that was changed; without, what precedes the first damaged journal line can
+            be read.
 
     Raises:
         DamagedFileError: the manifest is missing or truncated, or it or the journal was changed.
@@ -211,7 +200,8 @@ def _fill(like: Any, leaves: dict[str, np.ndarray], record: str) -> Any:
     names: Sequence[str] = [path_name([key_of(entry) for entry in path], record) for path, _ in paths]
     if set(names) != set(leaves):
         raise RunDirError(
-            f"`like` has other leaves than record {record!r}: only in like {sorted(set(names) - set(leaves))}, only in the record "
+            f"`like` has other leaves than record {record!r}: only in like {sorted(set(names) - set(leaves))}, only in "
+            "the record "
             f"{sorted(set(leaves) - set(names))}."
         )
     return jax.tree_util.tree_unflatten(treedef, [leaves[name] for name in names])

@@ -12,9 +12,7 @@ from attnlab.trajectory.errors import DamagedFileError
 from attnlab.trajectory.layout import Header, chunk_file, chunk_shape
 from attnlab.trajectory.leaves import numpy_dtype
 
-CACHE_BYTES = (
-    256 * 2**20
-)  # all leaves of one chunk of 64 snapshots of a million float32 numbers: a scrubber going back and forth stays in it
+CACHE_BYTES = 256 * 2**20  # a chunk of 64 snapshots of a million float32 numbers: who steps through it reads it once
 _ZSTD = Zstd()
 
 
@@ -57,7 +55,7 @@ class Chunks:
     def _read_checked(self, file: str, record: str, chunk: int) -> bytes:
         first, last = self.header.plan.span(chunk)
         where = f"{self.store / file} (chunk {chunk}, record {record!r}, steps {first} to {last})"
-        advice = "Run `attnlab verify` to see all damage, and restore the file from a copy; the other chunks can still be read."
+        advice = "`attnlab verify` shows all damage. Restore the file from a copy; the other chunks can still be read."
         try:
             raw = (self.store / file).read_bytes()
         except FileNotFoundError as error:
@@ -87,7 +85,8 @@ class LeafRows:
         chunks: where they are.
         record, name: which leaf.
         counts: rows of the record per finished chunk. [J]
-        dtype: of the values given out; float32 for those that xarray cannot reduce (bfloat16, float8: the widening is exact).
+        dtype: of the values given out; float32 for those that xarray cannot reduce (bfloat16, float8: the widening is
+            exact).
     """
 
     def __init__(self, chunks: Chunks, record: str, name: str, counts: np.ndarray, dtype: np.dtype):

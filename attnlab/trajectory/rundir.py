@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 TRAJECTORY = "trajectory.zarr"
 JOURNAL = "journal.jsonl"
 STATE = "state"
-STATE_HASHES = "state.json"
+STATE_NOTES = "state.json"
 SUMMARY = "summary.json"
 
 PACKAGES = ("attnlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "zarr", "numpy", "xarray")
@@ -31,12 +31,13 @@ PACKAGES = ("attnlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "za
 def create(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Path:
     """Make the directory of a new run, its manifest inside.
 
-    The directory is prepared under a temporary name beside `path` and renamed, so that it exists if and only if its manifest does.
+    The directory is prepared under a temporary name beside `path` and renamed, so that it exists if and only if its
+    manifest does.
 
     Args:
         path: where the run shall live; must not exist. Missing parents are made.
-        manifest: what the run is: `config`, schedule, ... in JSON types (see `files.to_json`). `format`, `format_version`, `created`
-            (UTC) and `environment` are added unless given.
+        manifest: what the run is: `config`, schedule, ... in JSON types (see `files.to_json`). `format`,
+            `format_version`, `created` (UTC) and `environment` are added unless given.
 
     Returns:
         The path of the new directory.
@@ -87,7 +88,8 @@ def read_manifest(path: str | os.PathLike[str], *, check: bool = True) -> dict[s
         file,
         check=check,
         advice=f"Every run directory has one: check the path {str(path)!r}, or restore the file from a copy; "
-        "the recorded arrays do not depend on it, and trajectory.open(path, check=False) reads them beside an edited manifest.",
+        "the recorded arrays do not depend on it, and trajectory.open(path, check=False) reads them beside an edited "
+        "manifest.",
     )
     if doc.get("format") != FORMAT:
         raise RunDirError(
@@ -95,7 +97,8 @@ def read_manifest(path: str | os.PathLike[str], *, check: bool = True) -> dict[s
         )
     if doc.get("format_version") != FORMAT_VERSION:
         raise RunDirError(
-            f"{file}: format_version = {doc.get('format_version')!r}, this version reads {FORMAT_VERSION}. Use a newer attnlab."
+            f"{file}: format_version = {doc.get('format_version')!r}, this version reads {FORMAT_VERSION}. Use a newer "
+            "attnlab."
         )
     return doc
 
@@ -104,8 +107,8 @@ def environment(devices: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Where the program runs: package versions, Python, platform, devices, source commit.
 
     Args:
-        devices: e.g. `{"kind": "cpu", "count": 2}`. By default asked of jax, but only if it is imported already: looking never
-            starts a backend by itself in a program that does without.
+        devices: e.g. `{"kind": "cpu", "count": 2}`. By default asked of jax, but only if it is imported already:
+            looking never starts a backend by itself in a program that does without.
 
     Returns:
         JSON types only. What is not known is None: `devices` without jax, `source` outside a git checkout.
@@ -132,7 +135,7 @@ def _version(package: str) -> str | None:
 
 
 def _source(root: Path) -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout that this package is imported from; None if it is installed, or git is not there."""
+    """Commit and dirty flag of the checkout this package is imported from; None if it is installed, or without git."""
     if not (root / ".git").exists():  # not merely somewhere under a foreign checkout, as an installed package may be
         return None
     commit, changes = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no")
@@ -153,4 +156,4 @@ def _utc_now() -> str:
 
 
 def _exists_message(path: Path) -> str:
-    return f"{path} exists; a run never overwrites anything. Give a new path, resume the run that is there, or move it away."
+    return f"{path} exists; a run never overwrites. Give a new path, resume the run that is there, or move it away."
