@@ -73,7 +73,7 @@ def alibi_attention(slope: float, length: int) -> Float[np.ndarray, "T U"]:
     return shape * (np.expm1(-m) / np.expm1(-m * t))[:, None]
 
 
-def rope_first_token_bound(xi: ArrayLike, t: ArrayLike) -> Float[np.ndarray, " *shape"]:
+def rope_first_token_bound(xi: ArrayLike, t: ArrayLike) -> Float[np.ndarray, " *shape"] | np.float64:
     """`e^(2 xi) / (e^(2 xi) + t - 1)`, the most that position `t` can give to the first of `t` equal tokens under RoPE.
 
     Args:

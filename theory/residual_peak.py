@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike
 from theory import _checks as check
 
 
-def residual_projection(m: ArrayLike, cosine: float = 0.0) -> Float[np.ndarray, " N"]:
+def residual_projection(m: ArrayLike, cosine: float = 0.0) -> Float[np.ndarray, " *shape"] | np.float64:
     """`n(m) = (m + c) / sqrt(m^2 + 2 m c + 1)`, what is left of the direction after normalisation.
 
     Args:
