@@ -1,0 +1,62 @@
+"""attnlab: the laboratory for attention theory in JAX/Flax.
+
+A task makes batches, a model reads them, training writes a trajectory, analysis reads it, theory predicts it, a study
+compares the two and says a verdict, a report shows it. Names are loaded when first used, so importing is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnlab import analysis, attention, report
+    from attnlab.cpu import use_all_cores
+    from attnlab.models import BackcopyReduced, Transformer
+    from attnlab.report.quick import show
+    from attnlab.training import Run, adam, adamw, at, every, log_spaced, params, resume, run, sgd
+    from attnlab.trajectory import open, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "attnlab.analysis": ("analysis",),
+    "attnlab.attention": ("attention",),
+    "attnlab.report": ("report",),
+    "attnlab.cpu": ("use_all_cores",),
+    "attnlab.models": ("BackcopyReduced", "Transformer"),
+    "attnlab.report.quick": ("show",),
+    "attnlab.training": ("Run", "adam", "adamw", "at", "every", "log_spaced", "params", "resume", "run", "sgd"),
+    "attnlab.trajectory": ("open", "verify"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [
+    "BackcopyReduced",
+    "Run",
+    "Transformer",
+    "adam",
+    "adamw",
+    "analysis",
+    "at",
+    "attention",
+    "every",
+    "log_spaced",
+    "open",
+    "params",
+    "report",
+    "resume",
+    "run",
+    "sgd",
+    "show",
+    "use_all_cores",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'attnlab' has no attribute {name!r}")
+    module = import_module(_HOME_OF[name])
+    return module if _HOME_OF[name] == f"attnlab.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,360 @@
+"""The command line. Parsing and `list` load no jax, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+
+class UsageError(ValueError):
+    """A command that cannot be carried out as given."""
+
+
+def _parse_expectations(texts: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+    """`ID=LO:HI`, an empty end meaning none."""
+    found = {}
+    for text in texts:
+        name, _, interval = text.partition("=")
+        low, colon, high = interval.partition(":")
+        try:
+            if not colon:
+                raise ValueError
+            found[name] = (float(low) if low else None, float(high) if high else None)
+        except ValueError:
+            raise UsageError(f"--expect: got {text!r}; allowed is ID=LO:HI, e.g. A16.backcopy=:0.02") from None
+    return found
+
+
+@dataclasses.dataclass
+class List:
+    """What can be reproduced: studies, their presets and their claims."""
+
+    study: Positional[str | None] = None
+    """Show this study's claims in full."""
+
+    def go(self) -> int:
+        from rich.console import Console
+        from rich.table import Table
+
+        from attnlab.studies import STUDIES, find
+
+        console = Console()
+        for study in STUDIES if self.study is None else (find(self.study),):
+            console.print(f"[bold]{study.name}[/bold]  {study.title}", highlight=False)
+            console.print(f"  {study.reference}", style="dim", highlight=False)
+            for preset in study.presets:
+                count = len(study.asserted(preset.name))
+                minutes = "not measured" if preset.minutes is None else f"{preset.minutes:g} min"
+                console.print(f"  --preset {preset.name:8s} {count:3d} claims, {minutes:>12s}: {preset.describes}", highlight=False)
+            if self.study is not None:
+                table = Table("claim", "statement", "expected", "presets", "trust")
+                for check in study.checks:
+                    c = check.claim
+                    table.add_row(c.id, c.statement, c.expected, " ".join(c.presets), c.trust)
+                console.print(table)
+        return 0
+
+
+@dataclasses.dataclass
+class Reproduce:
+    """Reproduce a paper: train, measure, compare with theory; exit status 1 if a claim fails."""
+
+    study: Positional[str]
+    """Which study; `attnlab list` shows them."""
+    preset: str = "laptop"
+    """Its size: smoke, laptop, evening, paper."""
+    path: Path | None = None
+    """Folder for the results; must not exist. Default: a new one under runs/."""
+    seeds: int | None = None
+    """Number of seeds, in place of the preset's."""
+    only: tuple[str, ...] = ()
+    """Claims to check (ids or their beginnings, e.g. A16); default: all of the preset."""
+    expect: tuple[str, ...] = ()
+    """Try other expectations: ID=LO:HI, e.g. A16.backcopy=0:0.001 (a median outside fails)."""
+
+    def go(self) -> int:
+        from attnlab.studies import find
+
+        study = find(self.study)
+        seeds = study.preset(self.preset).seeds if self.seeds is None else self.seeds
+        expect = _parse_expectations(self.expect)
+        _use_cores(seeds)
+        from attnlab.studies.reproduce import reproduce
+
+        options = {"path": self.path, "seeds": self.seeds, "only": self.only, "expect": expect}
+        return _tell(study, reproduce(study, self.preset, say=_say, **options))
+
+
+@dataclasses.dataclass
+class TaskOptions:
+    """Bigram-Backcopy on real text."""
+
+    length: int = 64
+    """Positions T."""
+    num_triggers: int = 3
+    """The k most frequent characters are triggers."""
+    triggers: str | None = None
+    """Or: these characters are."""
+    text: Path | None = None
+    """Bigram law of this text file; default: Tiny Shakespeare."""
+    bos: bool = True
+    """Begin every sequence with <s>."""
+    smoothing: float = 0.0
+    """Share of the uniform law mixed into every row."""
+
+
+@dataclasses.dataclass
+class ModelOptions:
+    """The tiny transformer."""
+
+    num_layers: int = 1
+    num_heads: int = 1
+    width: int = 64
+    mlp_width: int | None = None
+    mechanism: str = "softmax"
+    """Attention mechanism, by name."""
+    positions: str = "learned"
+    """learned, sinusoidal, rope, alibi or none."""
+    norm: str = "layernorm"
+    """layernorm, rmsnorm or none."""
+    no_attention: tuple[int, ...] = ()
+    """Layers without attention."""
+    no_mlp: tuple[int, ...] = ()
+    """Layers without MLP."""
+
+
+@dataclasses.dataclass
+class OptimizerOptions:
+    """Constant rates; defaults of the paper."""
+
+    name: str = "adamw"
+    """adamw, adam or sgd."""
+    learning_rate: float = 1e-3
+    momentum: float = 0.0
+    """sgd only."""
+    weight_decay: float = 1e-4
+    """adamw and sgd."""
+
+
+@dataclasses.dataclass
+class Train:
+    """Train one configuration over several seeds and record its trajectory."""
+
+    task: TaskOptions = dataclasses.field(default_factory=TaskOptions)
+    model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
+    optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
+    steps: int = 2000
+    """Updates."""
+    seeds: int = 4
+    """Number of seeds."""
+    batch_size: int = 64
+    """Sequences per update."""
+    snapshots: int = 50
+    """Times at which parameters, sink measures and attention maps are recorded, evenly in log step."""
+    path: Path | None = None
+    """Run directory; must not exist. Default: a new one under runs/."""
+    config: Path | None = None
+    """JSON file with these settings, e.g. {"model": {"width": 32}, "steps": 500}; it wins over the options."""
+
+    def go(self) -> int:
+        options = self if self.config is None else _with_file(self, self.config)
+        _use_cores(options.seeds)
+        from attnlab.studies.single import train
+
+        run = train(options)
+        print(run)
+        print(run.trajectory)
+        print(f"look at it:  attnlab report {run.path}")
+        return 1 if (run.outcome == 1).any() else 0
+
+
+@dataclasses.dataclass
+class Resume:
+    """Go on with an interrupted run or study, bit for bit."""
+
+    path: Positional[Path]
+    """A run directory or a study's folder."""
+
+    def go(self) -> int:
+        from attnlab.studies.reproduce import SETTINGS, proceed, read_settings
+
+        if (self.path / SETTINGS).exists():
+            from attnlab.studies import find
+
+            settings = read_settings(self.path)
+            study = find(settings["study"])
+            _use_cores(settings["seeds"])
+            return _tell(study, proceed(study, self.path, say=_say))
+        from attnlab.trajectory import read_manifest
+
+        _use_cores(read_manifest(self.path)["placement"]["devices"])
+        from attnlab.training import resume
+
+        run = resume(self.path)
+        print(run)
+        return 1 if (run.outcome == 1).any() else 0
+
+
+@dataclasses.dataclass
+class Verify:
+    """Check every file of a run (or of all runs of a study) against its hash; exit status 1 if one differs."""
+
+    path: Positional[Path]
+    """A run directory or a study's folder."""
+
+    def go(self) -> int:
+        from attnlab.trajectory import verify
+
+        runs = _runs_in(self.path)
+        bad = 0
+        for run in runs:
+            found = verify(run)
+            bad += bool(found.problems)
+            print(found)
+        return 1 if bad else 0
+
+
+@dataclasses.dataclass
+class Report:
+    """Write the HTML report of a run directory, or write a study's again from what is on disk."""
+
+    path: Positional[Path]
+    """A run directory or a study's folder."""
+
+    def go(self) -> int:
+        from attnlab.studies.reproduce import SETTINGS, read_settings, read_verdicts, write_report
+
+        if (self.path / SETTINGS).exists():
+            from attnlab.studies import find
+
+            settings = read_settings(self.path)
+            study = find(settings["study"])
+            _use_cores(settings["seeds"])
+            lab = study.open_lab(self.path, settings["preset"], settings["seeds"], None, _say)
+            where = write_report(study, self.path, lab, read_verdicts(self.path), settings, None)
+        else:
+            from attnlab.report.quick import run_report
+
+            where = run_report(self.path)
+        print(where)
+        return 0
+
+
+@dataclasses.dataclass
+class Open:
+    """Say what a run directory holds, and how to read it from Python."""
+
+    path: Positional[Path]
+    """A run directory or a study's folder."""
+
+    def go(self) -> int:
+        from attnlab.trajectory import open as open_trajectory
+
+        for run in _runs_in(self.path):
+            print(open_trajectory(run))
+            print(f"    import attnlab as al; trajectory = al.open({str(run)!r})")
+        return 0
+
+
+Command = (
+    Annotated[List, subcommand("list")]
+    | Annotated[Reproduce, subcommand("reproduce")]
+    | Annotated[Train, subcommand("run")]
+    | Annotated[Resume, subcommand("resume")]
+    | Annotated[Verify, subcommand("verify")]
+    | Annotated[Report, subcommand("report")]
+    | Annotated[Open, subcommand("open")]
+)
+
+_DESCRIPTION = "attnlab: attention theory, from toy task to verdict. Start with `attnlab reproduce active-dormant`."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Expected errors end with one line on stderr and exit status 2; failed claims with 1."""
+    command: Any = tyro.cli(OmitSubcommandPrefixes[Command], args=arguments, prog="attnlab", description=_DESCRIPTION)
+    try:
+        return command.go()
+    except KeyboardInterrupt:
+        print("interrupted; what was recorded is safe, `attnlab resume PATH` goes on", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
+        if not _expected(error):
+            raise
+        print(f"attnlab: {error}", file=sys.stderr)
+        return 2
+
+
+def _expected(error: Exception) -> bool:
+    """Errors that say themselves what to do: ours, and missing files. Others keep their traceback."""
+    ours = type(error).__module__.split(".")[0] in ("attnlab", "toy_tasks", "theory")
+    raised_in = error.__traceback__
+    while raised_in is not None and raised_in.tb_next is not None:
+        raised_in = raised_in.tb_next
+    where = "" if raised_in is None else raised_in.tb_frame.f_globals.get("__name__", "")
+    deliberate = isinstance(error, ValueError) and where.split(".")[0] in ("attnlab", "toy_tasks", "theory")
+    return ours or deliberate or isinstance(error, OSError)
+
+
+def _use_cores(seeds: int) -> None:
+    from attnlab.cpu import use_all_cores
+
+    use_all_cores(seeds)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _tell(study: Any, outcome: Any) -> int:
+    from rich.console import Console
+
+    from attnlab.report import exit_status, summary_line, verdict_table
+    from attnlab.studies.reproduce import REPORT
+
+    Console().print(verdict_table(outcome.verdicts, title=study.title))
+    print(summary_line(outcome.verdicts), f"{outcome.seconds / 60:.1f} minutes.")
+    failed = [v.claim.id for v in outcome.verdicts if v.status == "failed"]
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    print(f"report: {outcome.path / REPORT}")
+    return exit_status(outcome.verdicts)
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """The run directory itself, or those of a study's folder."""
+    from attnlab.studies.reproduce import SETTINGS
+
+    if (path / SETTINGS).exists():
+        return sorted(p.parent for p in path.glob("runs/*/manifest.json"))
+    return [path]
+
+
+def _with_file(options: Train, file: Path) -> Train:
+    """`options` with the settings of a JSON file; unknown keys are errors."""
+    from attnlab.config import ConfigError, build
+
+    try:
+        given = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--config {file}: not JSON ({error}).") from error
+    if not isinstance(given, dict):
+        raise ConfigError(f"--config {file}: got {type(given).__name__}; allowed is an object of settings.")
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    for key, value in given.items():
+        now = values.get(key)
+        if dataclasses.is_dataclass(now) and isinstance(value, dict):
+            inner = {f.name: getattr(now, f.name) for f in dataclasses.fields(now)}
+            value = build(type(now), {**inner, **value})
+        values[key] = value
+    return build(Train, values)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

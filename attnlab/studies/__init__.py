@@ -1,0 +1,13 @@
+"""Studies: papers as tables of claims. `STUDIES` holds them; importing it loads no jax."""
+
+from attnlab.studies.active_dormant import STUDY as _active_dormant
+
+STUDIES = (_active_dormant,)
+
+
+def find(name: str):
+    """The study called `name`."""
+    for study in STUDIES:
+        if study.name == name:
+            return study
+    raise ValueError(f"study: got {name!r}; allowed is {', '.join(s.name for s in STUDIES)} (see `attnlab list`).")

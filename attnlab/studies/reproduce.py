@@ -1,0 +1,159 @@
+"""Run a study: train what its claims need, measure, judge, write verdicts, figures and one HTML report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnlab.report.claims import Verdict, judge, verdicts_from_json, verdicts_to_json
+from attnlab.studies.base import Check, Interval, Study
+
+SETTINGS, VERDICTS, REPORT, FIGURES = "study.json", "verdicts.json", "report.html", "figures"
+
+
+class StudyFolderError(RuntimeError):
+    """A study's folder that exists, is missing, or is not one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What `reproduce` returns: where it is, what was found, seconds in all."""
+
+    path: Path
+    verdicts: tuple[Verdict, ...]
+    seconds: float
+
+
+def reproduce(
+    study: Study,
+    preset: str = "laptop",
+    *,
+    path: str | Path | None = None,
+    seeds: int | None = None,
+    only: Sequence[str] = (),
+    expect: Mapping[str, Interval] | None = None,
+    progress: bool | None = None,
+    say: Any = None,
+) -> Outcome:
+    """Reproduce `study` at `preset` in a new folder.
+
+    Args:
+      study, preset: what, and at which size.
+      path: the folder; must not exist. Default: `runs/<study>-<preset>`, with a number behind it if that exists.
+      seeds: how many, in place of the preset's.
+      only: ids of claims (or their beginnings, `A16`); the others are left out.
+      expect: id -> other allowed interval, to try an expectation of your own.
+      progress: show bars. say: where to print what goes on (default: nowhere).
+
+    Raises:
+      ValueError: no such preset or claim. StudyFolderError: the folder exists.
+    """
+    size = study.preset(preset)
+    seeds = size.seeds if seeds is None else seeds
+    if seeds < 1:
+        raise ValueError(f"--seeds: got {seeds}; allowed is an integer >= 1.")
+    checks = study.asserted(preset, only)
+    known = {c.claim.id for c in checks}
+    for name in expect or {}:
+        if name not in known:
+            raise ValueError(f"--expect: got {name!r}; allowed is one of {', '.join(sorted(known))}.")
+    folder = _fresh(study.name, preset) if path is None else Path(path)
+    if folder.exists():
+        raise StudyFolderError(f"{folder} exists; nothing in it was touched. Give another --path, or go on with `attnlab resume {folder}`.")
+    folder.mkdir(parents=True)
+    settings = {
+        "study": study.name,
+        "preset": preset,
+        "seeds": seeds,
+        "only": list(only),
+        "expect": {k: list(v) for k, v in (expect or {}).items()},
+    }
+    _write(folder / SETTINGS, json.dumps(settings, indent=1))
+    return proceed(study, folder, progress=progress, say=say)
+
+
+def proceed(study: Study, folder: str | Path, *, progress: bool | None = None, say: Any = None) -> Outcome:
+    """Go on with the study in `folder`: finished runs are reused, interrupted ones resumed, all claims judged again."""
+    folder = Path(folder)
+    settings = read_settings(folder)
+    say = say or (lambda text: None)
+    preset, began = settings["preset"], time.perf_counter()
+    expect: dict[str, Interval] = {k: (v[0], v[1]) for k, v in settings["expect"].items()}
+    checks = study.asserted(preset, settings["only"])
+    lab = study.open_lab(folder, preset, settings["seeds"], progress, say)
+    verdicts = []
+    for check in checks:
+        verdicts.append(_judge(check, lab, expect.get(check.claim.id, check.interval(preset))))
+    _write(folder / VERDICTS, verdicts_to_json(verdicts))
+    say("drawing the figures and the report")
+    write_report(study, folder, lab, verdicts, settings, time.perf_counter() - began)
+    return Outcome(folder, tuple(verdicts), time.perf_counter() - began)
+
+
+def read_settings(folder: str | Path) -> dict[str, Any]:
+    """The settings of a study's folder. Raises `StudyFolderError` if it is none."""
+    file = Path(folder) / SETTINGS
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise StudyFolderError(f"{folder} is no study's folder: it has no {SETTINGS}.") from error
+    except json.JSONDecodeError as error:
+        raise StudyFolderError(f"{file} is damaged ({error}). Run the study again into another folder.") from error
+
+
+def read_verdicts(folder: str | Path) -> tuple[Verdict, ...]:
+    """The verdicts written last in a study's folder."""
+    return tuple(verdicts_from_json((Path(folder) / VERDICTS).read_text()))
+
+
+def write_report(study: Study, folder: Path, lab: Any, verdicts: Sequence[Verdict], settings: Mapping[str, Any], seconds: float) -> Path:
+    """Figures as PNG files and the report as one HTML file."""
+    from attnlab.report import summary_line, write_figures
+    from attnlab.report import write_report as write_html
+    from attnlab.trajectory import environment
+
+    drawn = study.figures(lab)
+    write_figures(folder / FIGURES, {name: figure for name, (_, figure) in drawn.items()})
+    where = environment()
+    command = f"attnlab reproduce {study.name} --preset {settings['preset']} --seeds {settings['seeds']}"
+    packages = {k: v for k, v in where["packages"].items() if v}
+    versions = {**packages, "python": where["python"], "devices": where["devices"], "source": where["source"]}
+    return write_html(
+        folder / REPORT,
+        title=study.title,
+        summary=f"{summary_line(verdicts)} Preset {settings['preset']}, {settings['seeds']} seeds, {seconds / 60:.1f} minutes. {study.reference}",
+        verdicts=verdicts,
+        figures={caption: folder / FIGURES / f"{name}.png" for name, (caption, _) in drawn.items()},
+        scrubbers=study.scrubbers(lab),
+        config={**settings, "runs": lab.describe()},
+        versions=versions,
+        notes=study.notes,
+        commands=[command],
+    )
+
+
+def _judge(check: Check, lab: Any, allowed: Interval) -> Verdict:
+    before, trained = time.perf_counter(), lab.training_seconds
+    values = check.measure(lab)
+    predicted = check.predicted(lab) if callable(check.predicted) else check.predicted
+    seconds = time.perf_counter() - before - (lab.training_seconds - trained)
+    return judge(check.claim, values, *allowed, predicted=predicted, seconds=seconds)
+
+
+def _fresh(study: str, preset: str) -> Path:
+    """`runs/<study>-<preset>`, or the first of `-2`, `-3`, ... that is free."""
+    base = Path("runs") / f"{study}-{preset}"
+    free, number = base, 2
+    while free.exists():
+        free, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return free
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
