@@ -47,7 +47,7 @@ class ExpectedRisks(NamedTuple):
 
 def entropy(law: np.ndarray) -> np.ndarray:
     """`-Σ p log p` over the last axis, with `0 log 0 = 0`."""
-    return -np.sum(law * np.log(np.where(law > 0, law, 1.0)), axis=-1)
+    return np.asarray(-np.sum(law * np.log(np.where(law > 0, law, 1.0)), axis=-1))
 
 
 def full_kernel(task: BigramBackcopy) -> np.ndarray:
@@ -116,7 +116,7 @@ def expected_risks(task: BigramBackcopy) -> ExpectedRisks:
     first_loss = mass[-1] * row_entropy[-1]
     trigger_mass = mass[triggers].sum()
     before = pairs[:-1].sum(0)  # the token before an input position
-    trigger_loss = sum(float(before[:, t] @ entropies[:, t]) for t in triggers)
+    trigger_loss = sum((float(before[:, t] @ entropies[:, t]) for t in triggers), 0.0)
     by_trigger = {t: float(entropy(pooled[t] / mass[t])) if mass[t] > 0 else np.nan for t in triggers}
     waiting = sum(mass[t] * by_trigger[t] for t in triggers if mass[t] > 0)
     seen = pooled.sum(1, keepdims=True)

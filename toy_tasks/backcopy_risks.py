@@ -22,7 +22,7 @@ def mean_over(values: Float[Array, "B T"], where: Bool[Array, "B T"]) -> Float[A
     Two passes: 10^5 equal terms added up one by one in float32 lose three digits, their deviations from a first mean
     lose none.
     """
-    count = jnp.maximum(jnp.sum(where), 1)
+    count = jnp.maximum(jnp.sum(where), 1).astype(values.dtype)
     first = jax.lax.stop_gradient(jnp.sum(jnp.where(where, values, 0.0)) / count)
     centre = jnp.where(jnp.isfinite(first), first, 0.0)
     mean = centre + jnp.sum(jnp.where(where, values - centre, 0.0)) / count
@@ -78,7 +78,7 @@ def _entropies(task: BigramBackcopy, batch: Batch) -> tuple[Float[Array, "B T"],
     """The entropy of the exact law at every position, and the same with `H(μ)` at bos."""
     previous = jnp.pad(batch.inputs, ((0, 0), (1, 0)))[:, :-1]
     entropy = jnp.asarray(backcopy_law.entropy_table(task), jnp.float32)[previous, batch.inputs]
-    return entropy, jnp.where(batch.positions["bos"], backcopy_law.entropy(task.marginal), entropy)
+    return entropy, jnp.where(batch.positions["bos"], float(backcopy_law.entropy(task.marginal)), entropy)
 
 
 def _by_class(loss: Float[Array, "B T"], code_loss: Float[Array, "B T"], batch: Batch) -> dict[str, Float[Array, ""]]:

@@ -196,7 +196,7 @@ class BigramBackcopy:
         """The name of every token id."""
         return self.characters + ("<s>",) * self.bos + ("<d>",) * self.delimiter
 
-    def decode(self, ids: Int[Array, " T"] | Sequence[int]) -> str:
+    def decode(self, ids: Int[Array | np.ndarray, " T"] | Sequence[int]) -> str:
         """The text of one sequence of ids."""
         return "".join(self.names[int(i)] for i in np.asarray(ids))
 
@@ -254,7 +254,7 @@ class BigramBackcopy:
         _, tokens = jax.lax.scan(step, (start, start), (words, coins))
         return self.batch(jnp.concatenate([start[None], tokens]).T if self.bos else tokens.T)
 
-    def batch(self, tokens: Int[Array, "B L"]) -> Batch:
+    def batch(self, tokens: Int[Array | np.ndarray, "B L"]) -> Batch:
         """The batch of given sequences of `L = T + 1` tokens, with their position classes."""
         tokens = jnp.asarray(tokens, jnp.int32)
         inputs = tokens[:, :-1]
@@ -274,7 +274,11 @@ class BigramBackcopy:
         inputs = batch.inputs
         kernel = jnp.asarray(self.kernel, jnp.float32)
         previous = jnp.pad(inputs, ((0, 0), (1, 0)))[:, :-1]
-        special = kernel[previous] if self.variant == "bigram_shift" else jax.nn.one_hot(previous, self.vocab_size)
+        special = (
+            kernel[previous]
+            if self.variant == "bigram_shift"
+            else jax.nn.one_hot(previous, self.vocab_size, dtype=jnp.float32)
+        )
         plain = kernel[inputs]
         mixed = special if self.mix_p == 1.0 else self.mix_p * special + (1.0 - self.mix_p) * plain
         return jnp.where(batch.positions["trigger"][..., None], mixed, plain)
@@ -291,4 +295,4 @@ class BigramBackcopy:
         """The active-dormant map: triggers attend to the previous position, all others to position 0."""
         place = jnp.arange(batch.inputs.shape[1])
         goal = jnp.where(batch.positions["trigger"], jnp.maximum(place - 1, 0), 0)
-        return jax.nn.one_hot(goal, len(place))
+        return jax.nn.one_hot(goal, len(place), dtype=jnp.float32)

@@ -144,6 +144,19 @@ def test_same_key_same_batch_under_jit_and_vmap(task):
         assert equal(one, jax.tree.map(lambda leaf, i=i: leaf[i], together))
 
 
+def test_nothing_depends_on_x64_or_on_loose_promotion(task):
+    def everything(task):
+        batch = task.sample(jax.random.key(0), 2)
+        law = task.oracle(batch)
+        return batch, law, task.ideal_attention(batch), task.oracle_risks(batch), task.risks(law, batch)
+
+    plain = everything(task)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        wide = everything(task)
+    assert [x.dtype for x in jax.tree.leaves(plain)] == [x.dtype for x in jax.tree.leaves(wide)]
+    assert equal(plain[:3], wide[:3])
+
+
 def test_first_use_inside_jit_leaves_no_tracer():
     task = BigramBackcopy.tiny_shakespeare(length=4)
     jax.jit(lambda key: task.oracle_risks(task.sample(key, 2)))(jax.random.key(0))
