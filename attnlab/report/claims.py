@@ -99,10 +99,10 @@ class Verdict:
 def judge(
     claim: Claim,
     per_seed_values: Iterable[SupportsFloat] | SupportsFloat,
-    lo: float | None,
-    hi: float | None,
+    lo: SupportsFloat | None,
+    hi: SupportsFloat | None,
     predicted: SupportsFloat | None = None,
-    seconds: float | None = None,
+    seconds: SupportsFloat | None = None,
     note: str = "",
 ) -> Verdict:
     """Compare the measured values with the allowed interval [lo, hi].

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -213,7 +213,7 @@ def _token_ticks(axes: Axes, labels: Sequence[str], triggers: Collection[str], s
 
 def intervention_bars(
     values: Mapping[str, Mapping[str, Any]],
-    references: Mapping[str, Mapping[str, float]] | None = None,
+    references: Mapping[str, Mapping[str, SupportsFloat]] | None = None,
     *,
     ylabel: str = "nats",
     title: str = "What removing the attention or the MLP costs",
@@ -254,7 +254,7 @@ def intervention_bars(
             for place, points in zip(x, seeds, strict=True):
                 offsets = np.linspace(-0.16, 0.16, points.size) if points.size > 1 else np.zeros(1)
                 axes.plot(place + offsets, points, "o", color=INK, markersize=2.5, alpha=0.6)
-            lines = references.get(metric, {})
+            lines = {name: float(value) for name, value in references.get(metric, {}).items()}
             top = max(np.nanmax(high, initial=0.0), max(lines.values(), default=0.0))
             for place, value, end in zip(x, median, high, strict=True):
                 text = format_number(value, 3) if math.isfinite(value) else "diverged"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from attnlab.report.style import (
     BLUE,
     GREEN,
     INK,
+    ORDINARY,
     PALETTE,
     PURPLE,
     VERMILLION,
@@ -89,7 +90,7 @@ def residual_peak_theory(
     curves: Mapping[str, Any],
     formulas: Mapping[str, Any] | None = None,
     *,
-    points: Mapping[str, Mapping[float, float]] | None = None,
+    points: Mapping[str, Mapping[Any, SupportsFloat]] | None = None,
     ylabel: str = "residual component m(t)",
     title: str = "Adam grows the residual peak linearly, SGD hardly at all",
 ) -> Figure:
@@ -169,7 +170,7 @@ def flow_theory(
     Args:
       sink_times: [N] positive, flow with β frozen.
       sink_logits: α_v(t), [N, V].
-      sink_limits: r_v = log(2 π_v Var_v) / 2, [V]; α_v − log(t)/2 must tend to it.
+      sink_limits: r_v = log(2 π_v Var_v) / 2, [V]; α_v − log(t)/2 must tend to it; −inf where Var_v = 0.
       drain_times: [N] positive, flow with α frozen.
       drain_error: ‖β(t) − β*‖ over ‖β*‖, [N], or one curve per frozen a, [A, N].
       joint_times: [N] positive, joint flow.
@@ -200,12 +201,19 @@ def flow_theory(
         figure = new_figure(title, 11.0, 3.7)
         first, second, third = figure.subplots(1, 3)
         offset = logits - 0.5 * np.log(t)[:, None]
-        first.plot(t, offset, color=BLUE, linewidth=1.1, alpha=0.8)
+        driven = np.isfinite(limits)
+        check(driven.any(), "sink_limits", "nowhere finite", "at least one finite r_v", "Use a law with some variance.")
+        first.plot(t, offset[:, driven], color=BLUE, linewidth=1.1, alpha=0.8)
+        if not driven.all():
+            # Tokens with a certain successor have r_v = -inf: no drive, so only α_v itself stays put.
+            first.plot(t, offset[:, ~driven], color=ORDINARY, linewidth=0.9)
+            first.plot([], [], color=ORDINARY, label="no drive (r_v = −∞)")
+        limits = limits[driven]
         for limit in limits:
             first.plot([t[0], t[-1]], [limit, limit], color=INK, linewidth=0.9, linestyle=_DASHED, alpha=0.7)
         first.plot([], [], color=BLUE, label="flow")
         first.plot([], [], color=INK, linewidth=0.9, linestyle=_DASHED, label="theorem: r_v")
-        gap = float(np.nanmax(np.abs(offset[-1] - limits)))
+        gap = float(np.nanmax(np.abs(offset[-1, driven] - limits)))
         first.set_title(f"sink: α_v − ½ log t → r_v\nlargest gap at the end {format_number(gap, 2)}")
         span = float(np.ptp(limits)) or 1.0
         first.set_ylim(limits.min() - 0.6 * span - 0.3, limits.max() + 0.6 * span + 0.3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,10 +41,10 @@ def dynamics(
     curves: Mapping[str, Any],
     *,
     normalised: bool = False,
-    split: float | None = 1000,
+    split: SupportsFloat | None = 1000,
     log_y: Collection[str] = (),
-    events: Mapping[str, float] | None = None,
-    levels: Mapping[str, Mapping[str, float]] | None = None,
+    events: Mapping[str, SupportsFloat] | None = None,
+    levels: Mapping[str, Mapping[str, SupportsFloat]] | None = None,
     predicted: Mapping[str, Any] | None = None,
     title: str = "Training dynamics",
 ) -> Figure:
@@ -68,32 +68,33 @@ def dynamics(
     x = as_axis(steps, "steps")
     check(curves, "curves", "empty", "name -> [S, N]", "Give at least one curve.")
     data = {name: as_curves(values, f"curves[{name!r}]", x.size) for name, values in curves.items()}
-    levels, events = dict(levels or {}), dict(events or {})
+    heights = {n: {label: float(v) for label, v in group.items()} for n, group in (levels or {}).items()}
+    marks = {name: float(step) for name, step in (events or {}).items()}
     guesses = {n: as_curves(v, f"predicted[{n!r}]", x.size)[0] for n, v in (predicted or {}).items()}
-    for field, names in (("log_y", log_y), ("levels", levels), ("predicted", guesses)):
+    for field, names in (("log_y", log_y), ("levels", heights), ("predicted", guesses)):
         extra = sorted(set(names) - set(data))
         check(not extra, field, extra, f"names of curves, {list(data)}", "Rename or remove them.")
     colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(data)}
     with style():
         if normalised:
-            return _overlay(x, data, colours, split, events, levels, guesses, title)
-        return _panels(x, data, colours, split, log_y, events, levels, guesses, title)
+            return _overlay(x, data, colours, split, marks, heights, guesses, title)
+        return _panels(x, data, colours, split, log_y, marks, heights, guesses, title)
 
 
 def _overlay(
     x: np.ndarray,
     data: dict[str, np.ndarray],
     colours: dict[str, str],
-    split: float | None,
+    split: SupportsFloat | None,
     events: dict[str, float],
-    levels: Mapping[str, Mapping[str, float]],
+    levels: dict[str, dict[str, float]],
     guesses: dict[str, np.ndarray],
     title: str,
 ) -> Figure:
     figure = new_figure(title, 8.6, 4.1)
     axes = figure.subplots()
     split_steps(axes, float(x[-1]), split)
-    labels, lowest = [], 0.0
+    labels, lowest, highest = [], 0.0, 1.0
     for name, values in data.items():
         median = over_seeds(values)[0]
         scale = float(np.nanmax(np.abs(median))) if np.isfinite(median).any() else 1.0
@@ -103,13 +104,15 @@ def _overlay(
         labels.append((last_finite(median / scale), f"{name}\n÷ {format_number(scale, 3)}", colours[name]))
         if name in guesses:
             axes.plot(x, guesses[name] / scale, color=colours[name], linewidth=1.2, linestyle=(0, (4, 2)))
+            highest = max(highest, float(np.nanmax(guesses[name] / scale, initial=0.0)))
         for label, value in levels.get(name, {}).items():
             horizontal(axes, value / scale, f"{label} {format_number(value)}", colours[name])
+            highest = max(highest, value / scale)
     event_lines(axes, events)
-    axes.set_ylim(lowest - 0.03, 1.08)
+    axes.set_ylim(lowest - 0.03, 1.08 * highest)
     axes.set_ylabel("each curve over its largest median")
     axes.set_xlabel("training step")
-    _seed_note(axes, data, pad=16 if events else 7)
+    _seed_note(axes, data, pad=16 if events or split is not None else 7)
     direct_labels(axes, labels, 3.1, size=8)
     return figure
 
@@ -118,10 +121,10 @@ def _panels(
     x: np.ndarray,
     data: dict[str, np.ndarray],
     colours: dict[str, str],
-    split: float | None,
+    split: SupportsFloat | None,
     log_y: Collection[str],
     events: dict[str, float],
-    levels: Mapping[str, Mapping[str, float]],
+    levels: dict[str, dict[str, float]],
     guesses: dict[str, np.ndarray],
     title: str,
 ) -> Figure:
@@ -130,26 +133,32 @@ def _panels(
     figure = new_figure(title, 0.8 + 3.1 * columns, 0.7 + 2.1 * rows)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, values) in zip(grid, data.items(), strict=False):
-        split_steps(axes, float(x[-1]), split, mark=axes is grid[0])
+        split_steps(axes, float(x[-1]), split, mark=any(axes is first for first in grid[:columns]))
         draw_curves(axes, x, values, colours[name])
-        if name in log_y:
-            log_axis(axes, "y")
         if name in guesses:
             axes.plot(x, guesses[name], color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label="theory")
             axes.legend(loc="best")
         for label, value in levels.get(name, {}).items():
             horizontal(axes, value, f"{label} {format_number(value)}")
+        if name in log_y:
+            log_axis(axes, "y")
         top = any(axes is first for first in grid[:columns])
-        axes.set_title(name, color=colours[name], fontweight="bold", pad=16 if events and top else 7)
+        axes.set_title(
+            name, color=colours[name], fontweight="bold", pad=16 if top and (events or split is not None) else 7
+        )
         event_lines(axes, events, label=top)
     for axes in grid[len(data) :]:
         axes.set_visible(False)
     for axes in grid[max(0, len(data) - columns) : len(data)]:
         axes.set_xlabel("training step")
+    seeds = max(len(values) for values in data.values())
+    if seeds > 1:
+        note = f"lines: median of {seeds} seeds; bands: range" + ("; thin lines: seeds" if seeds <= 8 else "")
+        figure.supxlabel(note, x=0.99, ha="right", fontsize=7.5, color=MUTED)
     return figure
 
 
-def _seed_note(axes: Axes, data: Mapping[str, np.ndarray], pad: float = 7) -> None:
+def _seed_note(axes: Axes, data: Mapping[str, np.ndarray], pad: int = 7) -> None:
     seeds = max(len(values) for values in data.values())
     if seeds > 1:
         axes.set_title(f"lines: median of {seeds} seeds, bands: range", color=MUTED, fontsize=8, pad=pad)
@@ -163,7 +172,7 @@ def residual_norms(
     triggers: Collection[str] = (),
     sink: str = "<s>",
     fit: bool = True,
-    split: float | None = None,
+    split: SupportsFloat | None = None,
     title: str | None = None,
 ) -> Figure:
     """Residual norm of each token over training (figure F9): is the sink token an outlier, is growth linear?
@@ -197,9 +206,7 @@ def residual_norms(
     with style():
         where = list(labels).index(sink) if sink in labels else None
         ratio = median[-1, where] / level if where is not None and level else math.nan
-        finding = (
-            f"At step {short_step(x[-1])} the residual of {sink} is {ratio:.2f} × that of the median ordinary token"
-        )
+        finding = f"Step {short_step(x[-1])}: residual norm of {sink} is {ratio:.2f} × the ordinary median"
         figure = new_figure(title or (finding if math.isfinite(ratio) else "Residual norms"), 7.6, 4.0)
         axes = figure.subplots()
         split_steps(axes, float(x[-1]), split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, SupportsFloat
 
 from attnlab.report.scrubber import Scrubber, viewer_source
 
@@ -30,7 +30,7 @@ def _widget_class() -> type:
     return ScrubberWidget
 
 
-def show(scrubber: Scrubber, *, step: float | None = None, max_bytes: int = 8_000_000) -> Any:
+def show(scrubber: Scrubber, *, step: SupportsFloat | None = None, max_bytes: int = 8_000_000) -> Any:
     """Show a scrubber in a notebook.
 
     Args:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import matplotlib as mpl
 import numpy as np
@@ -153,8 +153,9 @@ def last_finite(values: np.ndarray) -> float:
     return float(finite[-1]) if finite.size else math.nan
 
 
-def short_step(value: float, _: object = None) -> str:
+def short_step(value: SupportsFloat, _: object = None) -> str:
     """0, 200, 1k, 2.5k, 100k, 1M, 10⁹."""
+    value = float(value)
     if abs(value) >= 1e9:
         return power_of_ten(value)
     for size, letter in ((1e6, "M"), (1e3, "k")):
@@ -166,8 +167,9 @@ def short_step(value: float, _: object = None) -> str:
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def power_of_ten(value: float, _: object = None) -> str:
+def power_of_ten(value: SupportsFloat, _: object = None) -> str:
     """Plain from 0.001 to 9999, else 10⁻⁵ or 3·10⁻⁵."""
+    value = float(value)
     if value <= 0 or not math.isfinite(value):
         return f"{value:.4g}"
     exponent = math.floor(math.log10(value) + 1e-9)
@@ -180,6 +182,8 @@ def power_of_ten(value: float, _: object = None) -> str:
 
 def log_axis(axes: Axes, which: str, label: Callable[..., str] = power_of_ten) -> None:
     """Make the x or y axis logarithmic, with labels that need no mathematical text."""
+    if not math.isfinite(axes.dataLim.minposx if which == "x" else axes.dataLim.minposy):
+        return  # nothing positive to show: a linear axis says so better than an error
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", nonpositive="mask")
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = sorted(axes.get_xlim() if which == "x" else axes.get_ylim())
@@ -198,9 +202,10 @@ def log_axis(axes: Axes, which: str, label: Callable[..., str] = power_of_ten) -
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
 
 
-def split_steps(axes: Axes, last: float, split: float | None, mark: bool = True) -> None:
+def split_steps(axes: Axes, last: float, split: SupportsFloat | None, mark: bool = True) -> None:
     """Steps linear up to `split`, logarithmic after it, each half of the width (linear only if `last` <= `split`)."""
-    if split is None or last <= 1.02 * split:
+    split = last if split is None else float(split)
+    if last <= 1.02 * split:
         axes.set_xlim(0, last)
         axes.xaxis.set_major_formatter(FuncFormatter(short_step))
         return
@@ -217,30 +222,21 @@ def split_steps(axes: Axes, last: float, split: float | None, mark: bool = True)
     axes.set_xlim(0, last)
     axes.axvline(split, color=MUTED, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1)
     if mark:
-        pair = {"transform": axes.get_xaxis_transform(), "fontsize": 7, "color": MUTED, "va": "bottom"}
-        axes.annotate(
-            "linear ",
-            (split, 0.0),
-            xycoords=pair["transform"],
-            xytext=(-2, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=7,
-            color=MUTED,
-        )
-        axes.annotate(
-            " log",
-            (split, 0.0),
-            xycoords=pair["transform"],
-            xytext=(2, 3),
-            textcoords="offset points",
-            ha="left",
-            fontsize=7,
-            color=MUTED,
-        )
+        for text, shift, align in (("linear", -4, "right"), ("log", 4, "left")):
+            axes.annotate(
+                text,
+                (split, 1.0),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(shift, 2),
+                textcoords="offset points",
+                ha=align,
+                fontsize=7,
+                va="bottom",
+                color=MUTED,
+            )
 
 
-def direct_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], height: float, size: float = 8.5) -> None:
+def direct_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], height: float, size: float | int = 8.5) -> None:
     """Write (y, text, colour) at the right end of the axes, pushed apart so that they do not overlap.
 
     `height` is the height of the axes in inches (an estimate is enough); call it when the limits are final.
@@ -289,8 +285,9 @@ def spread_apart(positions: Sequence[float], lines: Sequence[int], line_height: 
     return result
 
 
-def horizontal(axes: Axes, value: float, label: str, colour: str = INK, align: str = "right") -> None:
+def horizontal(axes: Axes, value: SupportsFloat, label: str, colour: str = INK, align: str = "right") -> None:
     """A dashed reference line with its name written on it."""
+    value = float(value)
     axes.axhline(value, color=colour, linewidth=1.1, linestyle=(0, (5, 2)), zorder=2.5)
     x = 0.99 if align == "right" else 0.01
     axes.annotate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from attnlab.report.claims import Verdict, count_statuses
 
@@ -32,24 +32,24 @@ def show_token(token: str) -> str:
     return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
 
 
-def format_number(value: float | None, digits: int = 4) -> str:
+def format_number(value: SupportsFloat | None, digits: int = 4) -> str:
     """A number in at most `digits` significant digits: 0.7531, 27.86, 10513, 1.3e-07; None is an en dash.
 
     Whole digits are kept up to a million, so that 10513 is not turned into 1.051e+04.
     """
     if value is None:
         return "–"
-    value = float(value)
-    if math.isfinite(value) and 10.0 ** (digits - 1) <= abs(value) < 1e6:
-        return f"{value:.0f}" if abs(value) >= 10.0**digits or value.is_integer() else f"{value:.{digits}g}"
-    return f"{value:.{digits}g}"
+    number = float(value)
+    if math.isfinite(number) and 10.0 ** (digits - 1) <= abs(number) < 1e6:
+        return f"{number:.0f}" if abs(number) >= 10.0**digits or number.is_integer() else f"{number:.{digits}g}"
+    return f"{number:.{digits}g}"
 
 
-def format_interval(interval: tuple[float, float] | None, digits: int = 6) -> str:
+def format_interval(interval: Sequence[SupportsFloat] | None, digits: int = 6) -> str:
     """A closed interval: `[0.6, 1]`, `≤ 0.02`, `≥ 4`, `= 0`, `any`; None is an en dash."""
     if interval is None:
         return "–"
-    low, high = interval
+    low, high = map(float, interval)
     if low == high:
         return f"= {format_number(low, digits)}"
     if math.isinf(low) and math.isinf(high):

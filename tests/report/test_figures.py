@@ -64,6 +64,23 @@ FIGURES = {
         STEPS, {"risk": curves()}, normalised=True, levels={"risk": {"plateau": 2.0}}, predicted={"risk": np.ones(N)}
     ),
     "dynamics_nan": lambda: figures.dynamics(STEPS, {"lost": with_nan(curves())}, log_y=("lost",)),
+    "dynamics_all_lost": lambda: figures.dynamics(
+        STEPS, {"lost": np.full((2, N), np.nan)}, log_y=("lost",), normalised=False
+    ),
+    "dynamics_constant_log": lambda: figures.dynamics(
+        STEPS, {"zero": np.zeros(N), "one": np.ones(N)}, log_y=("zero", "one")
+    ),
+    "theory_vs_measured_all_lost": lambda: figures.theory_vs_measured(TIMES, np.full(N, np.nan), 1 / TIMES, log="y"),
+    "flow_theory_no_drive": lambda: figures.flow_theory(
+        sink_times=TIMES,
+        sink_logits=np.ones((N, 2)) * np.log(TIMES)[:, None] / 2,
+        sink_limits=[0.0, -np.inf],
+        drain_times=TIMES,
+        drain_error=1 / TIMES,
+        joint_times=TIMES,
+        joint_residual=0 * TIMES,
+        joint_spread=0 * TIMES,
+    ),
     "residual_norms": lambda: figures.residual_norms(
         STEPS, 20 + rng().uniform(0, 1, (SEEDS, N, V)) * STEPS[:, None], TOKENS, triggers=("e", "t")
     ),
