@@ -14,10 +14,12 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 View = Literal["parallel", "map"]
 Params = Any
+HostOrDevice = Array | np.ndarray
 
 
 class Dims(NamedTuple):
@@ -71,8 +73,8 @@ class Mechanism(Protocol):
         k: Float[Array, "*B H U K"],
         v: Float[Array, "*B H U K"],
         *,
-        mask: Bool[Array, "*M T U"] | None = None,
-        bias: Float[Array, "*N T U"] | None = None,
+        mask: Bool[HostOrDevice, "*M T U"] | None = None,
+        bias: Float[HostOrDevice, "*N T U"] | None = None,
         view: View = "parallel",
         site: SiteFn = no_site,
     ) -> AttentionOutput: ...

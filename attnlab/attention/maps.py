@@ -49,7 +49,8 @@ class ReluOverPosition:
 class Sigmoid:
     """`A_tu = sigmoid(l_tu + bias)`, divided by its row sum if `normalized`.
 
-    `bias=None` takes `-log n_t`, so that an untrained row sums to about one (2409.04431); Gu et al. (2410.10781) use 0.
+    `bias=None` takes `-log n_t`, with which a row of zero logits sums to `n_t / (n_t + 1)` (2409.04431); Gu et al.
+    (2410.10781) use 0.
     """
 
     bias: float | None = 0.0

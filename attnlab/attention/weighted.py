@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from attnlab.attention.base import AttentionOutput, Dims, KVCache, Params, View, WeightMap, no_params, no_site
+from attnlab.attention.base import AttentionOutput, Dims, HostOrDevice, Params, View, WeightMap, no_params, no_site
 from attnlab.attention.columns import Columns, KeyBias, ZeroLogit
+from attnlab.attention.decode import CachedDecode
 from attnlab.attention.maps import SOFTMAX, ReluOverPosition, Sigmoid
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(CachedDecode):
     """`out_t = sum_u A_tu v_u (+ sum_n A_tn v*_n)`, `A_t = map([l_t, l*_t])`, `l_tu = scale q_t . k_u + bias_tu`.
 
     Attributes:
@@ -41,8 +41,8 @@ class Weighted:
         k: Float[Array, "*B H U K"],
         v: Float[Array, "*B H U K"],
         *,
-        mask: Bool[Array, "*M T U"] | None = None,
-        bias: Float[Array, "*N T U"] | None = None,
+        mask: Bool[HostOrDevice, "*M T U"] | None = None,
+        bias: Float[HostOrDevice, "*N T U"] | None = None,
         view: View = "parallel",
         site=no_site,
     ) -> AttentionOutput:
@@ -53,7 +53,7 @@ class Weighted:
         if bias is not None:
             logits = logits + bias
         logits = site("logits", logits)
-        visible = jnp.ones(logits.shape[-2:], bool) if mask is None else mask
+        visible = jnp.ones(logits.shape[-2:], bool) if mask is None else jnp.asarray(mask)
         if self.columns is not None:
             extra = self.columns.logits(params, q, scale)
             logits = jnp.concatenate([logits, extra], axis=-1)
@@ -65,33 +65,13 @@ class Weighted:
         if self.columns is None:
             return AttentionOutput(out, weights if view == "map" else None)
         null = full[..., num_keys:]
+        total = jnp.sum(null, axis=-1)
+        mass = site("null", total)
         if (values := self.columns.values(params)) is not None:
+            # An edit acts on the mass of all columns; each takes an equal share of the change (0 without an edit).
+            null = null + ((mass - total) / null.shape[-1])[..., None]
             out = out + null @ values.astype(out.dtype)
-        return AttentionOutput(out, weights if view == "map" else None, site("null", jnp.sum(null, axis=-1)))
-
-    def start(self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype=jnp.float32) -> KVCache:
-        """An empty cache for `length` positions."""
-        shape = (*batch, dims.num_heads, length, dims.head_dim)
-        return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32))
-
-    def step(
-        self,
-        params: Params,
-        state: KVCache,
-        q: Float[Array, "*B H K"],
-        k: Float[Array, "*B H K"],
-        v: Float[Array, "*B H K"],
-        *,
-        bias: Float[Array, "*N U"] | None = None,
-    ) -> tuple[Float[Array, "*B H K"], KVCache]:
-        """One decoded position: append `k, v` to the cache, attend from `q` to what is filled."""
-        at = state.filled
-        keys = jax.lax.dynamic_update_index_in_dim(state.k, k, at, axis=-2)
-        values = jax.lax.dynamic_update_index_in_dim(state.v, v, at, axis=-2)
-        seen = (jnp.arange(keys.shape[-2]) <= at)[None, :]
-        row_bias = None if bias is None else bias[..., None, :]
-        result = self.apply(params, q[..., None, :], keys, values, mask=seen, bias=row_bias)
-        return result.out[..., 0, :], KVCache(keys, values, at + 1)
+        return AttentionOutput(out, weights if view == "map" else None, mass)
 
 
 softmax = Weighted("softmax", SOFTMAX)
@@ -104,7 +84,7 @@ kv_bias = Weighted("kv_bias", SOFTMAX, KeyBias(with_value=True))
 
 
 @dataclass(frozen=True)
-class FromWeights:
+class FromWeights(CachedDecode):
     """A mechanism given by `init(key, dims)` and `weights(params, q, k, *, mask) -> A[*B, H, T, U]`."""
 
     init: Callable[..., Params]
@@ -114,7 +94,7 @@ class FromWeights:
     def apply(self, params, q, k, v, *, mask=None, bias=None, view: View = "parallel", site=no_site) -> AttentionOutput:
         if bias is not None:
             raise ValueError(f"{self.name}: this mechanism takes no logit bias; use other positions than 'alibi'.")
-        visible: Any = jnp.ones((q.shape[-2], k.shape[-2]), bool) if mask is None else mask
+        visible = jnp.ones((q.shape[-2], k.shape[-2]), bool) if mask is None else jnp.asarray(mask)
         weights = site("weights", self.weights(params, q, k, mask=visible))
         return AttentionOutput(weights @ v, weights if view == "map" else None)
 
