@@ -34,16 +34,16 @@ VARIANTS = (
     *(_value(name, 0.7, None) for name in ("sigmoid", "relu")),
     check(
         "A20b.softmax", "Without <s>, softmax rows sum to one, most of it on triggers and newline.",
-        "mass of non-trigger rows on triggers and newline", final("no_bos_softmax", "mass_on_low_information"), (0.5, None),
+        "mass of non-trigger rows on triggers and newline", lambda lab: lab.low_information_mass("no_bos_softmax"), (0.5, None),
         **_A20,
     ),
     check(
         "A20b.key_bias", "Without <s>, a key bias takes over the sink.", "mass of non-trigger rows left on tokens",
-        final("no_bos_key_bias", "mass_on_tokens"), (None, 0.6), **_A20,
+        final("no_bos_key_bias", "dormant_mass_tokens"), (None, 0.6), **_A20,
     ),
     check(
         "A20b.sigmoid", "Without <s>, sigmoid rows are nearly empty.", "mass of non-trigger rows on tokens",
-        final("no_bos_sigmoid", "mass_on_tokens"), (None, 0.05), **_A20,
+        final("no_bos_sigmoid", "dormant_mass_tokens"), (None, 0.05), **_A20,
     ),
     *(
         check(
@@ -119,10 +119,10 @@ PAPER_SIZE = (
           lambda lab: lab.structure_order(), (1, 1), source=f"{PAPER}, structures figure", trust="img",
           presets=ACCELERATOR, why="spec: rank only"),
     check("A21.values", "Without <s>, triggers drain instead.", "value norm of triggers over ordinary tokens",
-          final("no_bos", "value_ratio_triggers"), (None, 0.4),
+          lambda lab: lab.trigger_value_ratio("no_bos"), (None, 0.4),
           source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR, why="spec band; control: .63 with sigmoid"),
     check("A21.sink", "And dormant queries attend to triggers and newline.", "mass on triggers and newline",
-          final("no_bos", "mass_on_low_information"), (0.5, None),
+          lambda lab: lab.low_information_mass("no_bos"), (0.5, None),
           source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR, why="spec: most"),
     check("A21.backcopy", "And backcopy is learned.", "backcopy risk, nats", final("no_bos", "backcopy"), (None, 1e-3),
           source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR, why="spec band"),

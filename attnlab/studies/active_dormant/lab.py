@@ -1,0 +1,268 @@
+"""What the claims of the study are measured with: trains on demand, evaluates once, remembers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from attnlab import analysis, training
+from attnlab.edits import remove_block
+from attnlab.studies.active_dormant import metric_side, theory_side
+from attnlab.studies.active_dormant.experiments import Experiment, experiments
+from attnlab.tape import Edit
+
+EVALUATION = 256  # sequences behind every final number, as in the specification's reference runs
+
+
+class Lab:
+    """The runs of one preset in `folder`, and everything measured on them.
+
+    Attributes:
+      training_seconds: time spent in training so far (so that a claim's own time can be told from it).
+    """
+
+    def __init__(self, folder: Path, preset: str, seeds: int, progress: bool | None, say: Callable[[str], None]):
+        self.folder, self.preset, self.seeds = folder, preset, seeds
+        self._progress, self._say = progress, say
+        self.training_seconds = 0.0
+        self.experiments = experiments(preset)
+        self._memory: dict[Any, Any] = {}
+
+    def _once(self, name: Any, make: Callable[[], Any]) -> Any:
+        if name not in self._memory:
+            self._memory[name] = make()
+        return self._memory[name]
+
+    # Training
+
+    def run(self, name: str) -> training.Run:
+        """The run called `name`: trained now, gone on with, or read from disk."""
+        return self._once(("run", name), lambda: self._train(name))
+
+    def _train(self, name: str) -> training.Run:
+        e: Experiment = self.experiments[name]
+        path = self.folder / "runs" / name
+        began = time.perf_counter()
+        if path.exists():
+            result = training.resume(path, progress=self._progress)
+        else:
+            self._say(f"training {name}: {e.steps} steps, {self.seeds} seeds, batch {e.batch_size}")
+            result = training.run(
+                e.task,
+                e.model,
+                e.optimizer,
+                steps=e.steps,
+                seeds=self.seeds,
+                batch_size=e.batch_size,
+                record=e.record(),
+                path=path,
+                progress=self._progress,
+            )
+        seconds = time.perf_counter() - began
+        self.training_seconds += seconds
+        rate = result.stats["seed_steps_per_second"]
+        self._say(f"  {name}: {seconds:.1f} s ({result.stats['compile_seconds']:.1f} s to compile, {rate:.0f} seed-steps/s)")
+        return result
+
+    def trained(self) -> list[str]:
+        """Names of the runs that exist by now, in the preset's order."""
+        return [name for name in self.experiments if ("run", name) in self._memory or self._on_disk(name)]
+
+    def _on_disk(self, name: str) -> bool:
+        return (self.folder / "runs" / name / "manifest.json").exists()
+
+    # Theory and task
+
+    def theory(self, part: str) -> dict[str, Any]:
+        """Values measured without training (`theory_side`, `metric_side`)."""
+        parts: dict[str, Callable[[], Any]] = {
+            "task": lambda: theory_side.task_statistics(self.seeds),
+            "authors": theory_side.authors_batch,
+            "construction": theory_side.construction,
+            "sink_flow": theory_side.sink_flow,
+            "drain_flow": theory_side.drain_flow,
+            "joint_flow": theory_side.joint_flow,
+            "relu_flow": theory_side.relu_flow,
+            "residual_peak": theory_side.residual_peak,
+            "metric": lambda: metric_side.unit_values(self.seeds),
+            "repeated": lambda: metric_side.repeated_tokens(self.seeds),
+        }
+        return self._once(("theory", part), parts[part])
+
+    @cached_property
+    def expected(self) -> Any:
+        """Closed forms of the paper's task."""
+        return theory_side.expected()
+
+    # Measures of a run
+
+    def final_measures(self, name: str) -> dict[str, np.ndarray]:
+        """Every sink measure of the final parameters, leaves `[S, ...]`, on `EVALUATION` sequences."""
+        e = self.experiments[name]
+        probe = analysis.sinks(e.task, batch_size=EVALUATION, by_token=True)
+        return self._once(("final", name), lambda: self._evaluate(probe, name))
+
+    def _evaluate(self, probe: Any, name: str, edits: tuple[Edit, ...] = ()) -> Any:
+        model, params = Edited(self.experiments[name].model, edits), self.run(name).params
+        return jax.device_get(jax.jit(lambda p: jax.lax.map(lambda q: probe(model, q), p))(params))
+
+    def final(self, name: str, metric: str, layer: int = 0) -> np.ndarray:
+        """One measure at the end, `[S]`; heads are averaged."""
+        return pick(self.final_measures(name)[metric], 1, layer)
+
+    def curve(self, name: str, metric: str, layer: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Steps `[N]` and values `[S, N]` recorded during training."""
+        data = self.run(name).trajectory["sinks"]
+        return np.asarray(data.step), pick(np.asarray(data[metric]), 2, layer)
+
+    def at(self, name: str, step: int, metric: str, layer: int = 0) -> np.ndarray:
+        """One measure at a recorded step, `[S]`."""
+        trajectory = self.run(name).trajectory
+        for record in ("marks", "sinks"):
+            if record in trajectory.records and step in trajectory.steps(record):
+                return pick(np.asarray(trajectory[record][metric].sel(step=step)), 1, layer)
+        raise LookupError(f"{name}: {metric} was not recorded at step {step}.")
+
+    def interventions(self, name: str) -> dict[str, dict[str, np.ndarray]]:
+        """Risks with parts ablated, `{part: {risk: [S]}}`."""
+        e = self.experiments[name]
+        probe = analysis.interventions(e.task, batch_size=EVALUATION)
+        return self._once(("interventions", name), lambda: self._evaluate(probe, name))
+
+    def intervened(self, name: str, part: str) -> dict[str, np.ndarray]:
+        """Risks with one part ablated (zero ablation of what it writes)."""
+        return self.interventions(name)[part]
+
+    # Quantities of single claims
+
+    def low_information_mass(self, name: str) -> np.ndarray:
+        """Mass that non-trigger rows put on triggers and newlines, `[S]`."""
+        return self.final(name, "dormant_mass_triggers") + self.final(name, "dormant_mass_newline")
+
+    def trigger_value_ratio(self, name: str) -> np.ndarray:
+        """Value norm of triggers over that of ordinary tokens, `[S]`."""
+        return self.final(name, "value_norm_trigger") / self.final(name, "value_norm_ordinary")
+
+    def ablation_factor(self, name: str) -> np.ndarray:
+        """The smaller of the backcopy risks without attention and without MLP, over the full one, `[S]`."""
+        full = self.intervened(name, "full")["backcopy"]
+        return np.minimum(*(self.intervened(name, part)["backcopy"] for part in ("no_attention", "no_mlp"))) / full
+
+    def loss_drop(self, name: str) -> np.ndarray:
+        """Training loss of the last record over that of the first, `[S]`."""
+        loss = np.asarray(self.run(name).trajectory["loss"]["loss"])
+        return loss[:, -1] / loss[:, 1]
+
+    def finite_share(self) -> float:
+        """Share of finite values among the averaged sink measures of all runs at the end."""
+        names = ("backcopy", "excess_bigram", "bos_attention", "sink_logit", "value_ratio")
+        values = np.concatenate([np.ravel(self.final(run, m)) for run in self.experiments for m in names])
+        return float(np.mean(np.isfinite(values)))
+
+    def log_slope(self, name: str, start: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+        """Slope and correlation of the sink logit with ln t from `start` on, each `[S]`."""
+        steps, values = self.curve(name, "sink_logit")
+        return line_fit(np.log(steps[steps >= start]), values[:, steps >= start])
+
+    def line(self, name: str, metric: str, start: int) -> np.ndarray:
+        """Correlation of a measure with the step from `start` on, `[S]`."""
+        steps, values = self.curve(name, metric)
+        return line_fit(steps[steps >= start], values[:, steps >= start])[1]
+
+    def concentration(self, name: str, early: int = 1000) -> np.ndarray:
+        """sd / mean of the sink logit over tokens at the end over that at `early`, `[S]`."""
+        late = self.final(name, "sink_logit_sd") / self.final(name, "sink_logit")
+        return late / (self.at(name, early, "sink_logit_sd") / self.at(name, early, "sink_logit"))
+
+    def largest_after(self, name: str, start: int, metric: str) -> np.ndarray:
+        """Largest recorded value from `start` on, `[S]`."""
+        steps, values = self.curve(name, metric)
+        return values[:, steps >= start].max(axis=1)
+
+    def block_effect(self, name: str, metric: str, layer: int) -> np.ndarray:
+        """A measure of `layer` in the full model over the same with block 0 zeroed, `[S]`."""
+        probe = analysis.sinks(self.experiments[name].task, batch_size=EVALUATION)
+        zeroed = self._once(("without block 0", name), lambda: self._evaluate(probe, name, (remove_block(0),)))
+        return self.final(name, metric, layer) / np.abs(pick(zeroed[metric], 1, layer))
+
+    def structure_order(self) -> np.ndarray:
+        """1 where the residual peak orders by structure as in the paper's figure, `[S]`."""
+        peak = {n: self.final(n, "residual_peak") for n in ("three_adam", "three_no_attention_2", "two", "mlp_tf_mlp", "attn_tf_mlp")}
+        small = np.maximum(peak["two"], peak["mlp_tf_mlp"])
+        weakest = np.minimum(peak["two"], peak["mlp_tf_mlp"])
+        ordered = (peak["three_adam"] > peak["three_no_attention_2"]) & (peak["three_no_attention_2"] > small)
+        return (ordered & (weakest > peak["attn_tf_mlp"])).astype(float)
+
+    def entropy_and_logits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Row entropy `[V]` and sink logit by token `[S, V]` (nan for triggers, <s> and unseen tokens)."""
+        task = self.experiments[name].task
+        rows = np.asarray(task.kernel)
+        entropy = -np.sum(rows * np.log(np.where(rows > 0, rows, 1.0)), axis=-1)
+        logits = np.array(self.final_measures(name)["sink_logit_by_token"], np.float64)
+        logits = logits.reshape(logits.shape[0], -1, logits.shape[-1])[:, 0]
+        logits[:, [*task.triggers, *([] if task.bos_id is None else [task.bos_id])]] = np.nan
+        return entropy, logits
+
+    def entropy_correlation(self, name: str) -> np.ndarray:
+        """Spearman correlation of row entropy and sink logit, `[S]`."""
+        entropy, logits = self.entropy_and_logits(name)
+        return np.array([analysis.spearman(entropy, row) for row in logits])
+
+    def certain_tokens_lowest(self, name: str, among: int = 5) -> np.ndarray:
+        """1 where the tokens `q` and `3` are among the lowest sink logits, `[S]`."""
+        task = self.experiments[name].task
+        _, logits = self.entropy_and_logits(name)
+        ids = {task.names.index("q"), task.names.index("3")}
+        return np.array([float(ids <= set(np.argsort(np.where(np.isnan(r), np.inf, r))[:among].tolist())) for r in logits])
+
+    def describe(self) -> dict[str, Any]:
+        """What was run, for the report."""
+        return {
+            name: {
+                "model": repr(e.model),
+                "optimizer": repr(e.optimizer),
+                "steps": e.steps,
+                "batch_size": e.batch_size,
+                "task": e.task.describe(),
+                "stats": self.run(name).stats,
+            }
+            for name, e in self.experiments.items()
+            if name in self.trained()
+        }
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A model under fixed edits."""
+
+    model: Any
+    edits: tuple[Edit, ...]
+
+    def apply(self, params: Any, tokens: Any, *, tape: Any = (), edits: Any = ()) -> Any:
+        return self.model.apply(params, tokens, tape=tape, edits=(*self.edits, *edits))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def pick(values: Any, lead: int, layer: int) -> np.ndarray:
+    """A measure `[*lead, (L, (H))]` of one layer, averaged over heads: `[*lead]`."""
+    values = np.asarray(values)
+    if values.ndim > lead:
+        values = np.take(values, layer, axis=lead)
+    return values.reshape(*values.shape[:lead], -1).mean(axis=-1) if values.ndim > lead else values
+
+
+def line_fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares slope and correlation of each row of `y[S, N]` with `x[N]`."""
+    x = x - x.mean()
+    centered = y - y.mean(axis=1, keepdims=True)
+    slope = centered @ x / (x @ x)
+    return slope, centered @ x / (np.linalg.norm(x) * np.linalg.norm(centered, axis=1))
