@@ -38,7 +38,7 @@ class Trajectory:
     def __init__(self, path: Path, *, check: bool = True):
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path, check=check)
-        found = read_journal(path / JOURNAL, self.manifest.get("sha256", ""))
+        found = read_journal(path / JOURNAL, self.manifest["sha256"] if check else None)
         if check:
             found.require_sound(path / JOURNAL)
         self.journal: list[dict[str, Any]] = found.chunks
@@ -129,7 +129,9 @@ class Trajectory:
         return self._datasets[record]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self.records:
+        if name.startswith("_"):
+            raise AttributeError(name)  # without a look at self, which pickle asks before it is filled
+        if name not in self.records:
             raise AttributeError(
                 f"trajectory of {self.path} has no record or attribute {name!r}; records: {', '.join(self.records)}"
             )

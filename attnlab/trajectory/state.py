@@ -101,6 +101,9 @@ def drop_after(directory: str | os.PathLike[str], step: int) -> None:
 def restore(directory: str | os.PathLike[str], step: int, like: Any) -> Any:
     """The state of `step`, every leaf equal in its bits to what was saved.
 
+    jax's weak types are not kept: a leaf comes back as if it had been made with its dtype. A program that shall go on
+    exactly as an unbroken one must have none in its state.
+
     Args:
         directory: folder of the states.
         step: one of `steps(directory)`.

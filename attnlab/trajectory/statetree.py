@@ -21,7 +21,8 @@ def storable(state: Any) -> Any:
     def leaf(path: Any, value: Any) -> Any:
         if isinstance(value, np.generic):
             value = np.asarray(value)
-        if isinstance(value, (jax.Array, np.ndarray, *_PLAIN)) and getattr(value, "dtype", None) != np.dtype(object):
+        kinds = (np.bool_, np.number, jax.dtypes.prng_key)
+        if isinstance(value, _PLAIN) or any(jax.numpy.issubdtype(getattr(value, "dtype", object), k) for k in kinds):
             return _EMPTY if getattr(value, "size", 1) == 0 else value
         name = jax.tree_util.keystr(path)
         raise RunDirError(

@@ -32,9 +32,9 @@ from attnlab.trajectory.leaves import WIDENED
 ZSTD_LEVEL = 1
 # Measured on 63 MB of slowly drifting float32 weights, ms to write / ms to read / size: none 174/204/1.00, lz4
 # 60/101/1.00, lz4 after bitshuffle 78/93/0.87, zstd(-1) 64/103/1.00, zstd(1) 105/133/0.93, zstd(3) 139/117/0.93. With 4
-# of 64 slots used, none costs 178 ms and 63 MB, all others about 20 ms and 4 MB: there must be some compression. zstd(1):
-# one thread (blosc may order the blocks of its threads by chance; a resumed run must equal an unbroken one in its bytes),
-# and 0.88 of the size on smooth metrics, where the two that are faster here save nothing.
+# of 64 slots used, none costs 178 ms and 63 MB, all others about 20 ms and 4 MB: there must be some compression.
+# zstd(1): one thread (blosc may order the blocks of its threads by chance, but a resumed run must equal an unbroken
+# one in its bytes), and 0.88 of the size on smooth metrics, where the two that are faster here save nothing.
 _ZSTD = Zstd(level=ZSTD_LEVEL)
 
 
