@@ -1,10 +1,32 @@
 """Reading trained models: sinks, circuits, interventions, phases. A probe serves in training and on stored runs."""
 
+from attnlab.analysis.apply import apply as apply
+from attnlab.analysis.apply import model_of as model_of
+from attnlab.analysis.apply import task_of as task_of
 from attnlab.analysis.base import Probe as Probe
 from attnlab.analysis.base import evaluation_batch as evaluation_batch
+from attnlab.analysis.base import measure as measure
+from attnlab.analysis.circuits import AttentionMaps as AttentionMaps
+from attnlab.analysis.circuits import attention_maps as attention_maps
+from attnlab.analysis.circuits import kq_tokens as kq_tokens
+from attnlab.analysis.circuits import ov_tokens as ov_tokens
+from attnlab.analysis.circuits import previous_token_score as previous_token_score
+from attnlab.analysis.circuits import token_norms as token_norms
+from attnlab.analysis.entropy import entropy_correlation as entropy_correlation
+from attnlab.analysis.entropy import row_entropy as row_entropy
+from attnlab.analysis.entropy import spearman as spearman
+from attnlab.analysis.interventions import Interventions as Interventions
+from attnlab.analysis.interventions import interventions as interventions
+from attnlab.analysis.phases import Interval as Interval
+from attnlab.analysis.phases import Line as Line
+from attnlab.analysis.phases import bootstrap_interval as bootstrap_interval
+from attnlab.analysis.phases import crossing_time as crossing_time
+from attnlab.analysis.phases import log_slope as log_slope
+from attnlab.analysis.phases import phase_times as phase_times
+from attnlab.analysis.plateaus import Plateau as Plateau
+from attnlab.analysis.plateaus import plateaus as plateaus
 from attnlab.analysis.sink_metric import proxy as proxy
 from attnlab.analysis.sink_metric import sink_mass as sink_mass
 from attnlab.analysis.sink_metric import sink_rate as sink_rate
 from attnlab.analysis.sinks import Sinks as Sinks
-from attnlab.analysis.sinks import measure as measure
 from attnlab.analysis.sinks import sinks as sinks

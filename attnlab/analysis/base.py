@@ -1,13 +1,13 @@
 """What every probe shares: the contract, the evaluation batch, position classes, averages.
 
-A **probe** is a frozen dataclass of plain values, callable as `probe(model, params) -> flat dict of arrays`. It is pure,
-so the same object is a record function inside the training program (`log_spaced(200, of=sinks(task))`) and a
-measurement on stored parameters (`analysis.apply`). `probe.dims(names)` says what the axes of each output are.
+A **probe** is a frozen dataclass of plain values, callable as `probe(model, params) -> dict of arrays`. It is pure, so
+the same object is a record function inside the training program (`log_spaced(200, of=sinks(task))`) and a measurement
+on stored parameters (`analysis.apply`). `probe.dims(names)` says what the axes of each output are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -25,7 +25,7 @@ Dims = dict[str, tuple[str, ...]]
 class Probe(Protocol):
     """A measurement of a model: pure, jit-able, vmap-able over parameters."""
 
-    def __call__(self, model: Any, params: Any) -> dict[str, Array]: ...
+    def __call__(self, model: Any, params: Any) -> Any: ...
 
     def dims(self, names: Iterable[str]) -> Dims:
         """Names of the axes of each output."""
@@ -104,3 +104,8 @@ def mean_by_token(
 def sites_of(model: Any, params: Any, tokens: Int[Array, "*B T"]) -> Mapping[str, Any]:
     """Every activation that this model has, with shape and dtype; traced, not computed."""
     return jax.eval_shape(lambda p: model.apply(p, tokens, tape=("*",))[1], params)
+
+
+def measure(probe: Probe | Callable[[Any, Any], Any], model: Any, params: Any) -> Any:
+    """`probe(model, params)`, compiled."""
+    return jax.jit(lambda p: probe(model, p))(params)

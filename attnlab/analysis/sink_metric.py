@@ -46,7 +46,7 @@ def sink_rate(
     return rate(sink_mass(weights, num_keys), eps)
 
 
-def rate(mass: Float[Array, "B *N"], eps: float = EPSILON) -> Float[Array, "*N"]:
+def rate(mass: Float[Array, "B *H N"], eps: float = EPSILON) -> Float[Array, "*H N"]:
     """Share of the `B` sequences whose mass is above `eps`."""
     require(0 <= eps <= 1, "eps", eps, "a number from 0 to 1")
     return jnp.mean(mass > eps, axis=0, dtype=mass.dtype)

@@ -1,8 +1,8 @@
 """What one layer says about sinks: from its attention map, its logits, its values, its residual stream.
 
-Every function takes the activations of one layer on an evaluation batch and returns a flat dict; `attnlab.analysis.sinks`
-stacks them over layers. Definitions: Guo et al. (2410.13835) and their code; Gu et al. (2410.10781) for the sink metric.
-Position 0 is called bos throughout: it holds `<s>` if the task has one, else an ordinary token.
+Every function takes the activations of one layer on an evaluation batch and returns a flat dict; the probe `sinks`
+stacks them over layers. Definitions: Guo et al. (2410.13835) and their code; Gu et al. (2410.10781) for the sink
+metric. Position 0 is called bos throughout: it holds `<s>` if the task has one, else an ordinary token.
 """
 
 from __future__ import annotations
@@ -50,13 +50,9 @@ def sink_terms(weights: Float[Array, "B H T T"], num_keys: int, eps: float) -> d
     Returns, each `[H, num_keys]`: sink_mass, sink_mass_proxy: `α_k` averaged over sequences; sink_rate,
     sink_rate_proxy: share of sequences with `α_k > eps`.
     """
-    # The proxy needs the first columns and the row sums only.
-    size = jnp.abs(weights)
-    rows = jnp.sum(size, axis=-1, keepdims=True) + sink_metric.FLOOR
     found = {}
-    for name, columns in (("", weights[..., :num_keys]), ("_proxy", size[..., :num_keys] / rows)):
-        row, key = jnp.arange(columns.shape[-2])[:, None], jnp.arange(num_keys)
-        mass = jnp.sum(jnp.where(row >= key, columns, 0), axis=-2) / (columns.shape[-2] - key)
+    for name, maps in (("", weights), ("_proxy", sink_metric.proxy(weights))):
+        mass = sink_metric.sink_mass(maps, num_keys)
         found |= {f"sink_mass{name}": jnp.mean(mass, axis=0), f"sink_rate{name}": sink_metric.rate(mass, eps)}
     return found
 

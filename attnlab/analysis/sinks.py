@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -166,8 +165,3 @@ def sinks(task: Any, batch_size: int = 64, seed: int = 0, **options: Any) -> Sin
       record = {"sinks": log_spaced(200, of=sinks(task))}
     """
     return Sinks(task, batch_size, seed, **options)
-
-
-def measure(probe: Any, model: Any, params: Any) -> dict[str, Array]:
-    """`probe(model, params)`, compiled."""
-    return jax.jit(lambda p: probe(model, p))(params)
