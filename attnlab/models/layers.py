@@ -53,7 +53,7 @@ def sinusoidal(length: int, width: int) -> Float[np.ndarray, "T D"]:
     """`P[t, 2i] = sin(t / 10000^(2i/D))`, `P[t, 2i+1] = cos(...)` (Vaswani et al., 1706.03762, section 3.5)."""
     rate = 10000.0 ** (-np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * rate
-    table = np.zeros((length, width), np.float32)
+    table = np.zeros((length, width))
     table[:, 0::2] = np.sin(angle)
     table[:, 1::2] = np.cos(angle)[:, : width // 2]
     return table
@@ -72,4 +72,4 @@ def alibi_bias(num_heads: int, length: int) -> Float[np.ndarray, "H T U"]:
     """`-2^(-8 (h+1) / H) |t - u|` (Press et al., 2108.12409)."""
     slope = 2.0 ** (-8.0 * np.arange(1, num_heads + 1) / num_heads)
     distance = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
-    return (-slope[:, None, None] * distance).astype(np.float32)
+    return -slope[:, None, None] * distance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,15 @@ from attnlab.models.layers import (
 from attnlab.tape import Edit, Sites, Tape
 
 Params = dict[str, Any]
+Activation = Literal["relu", "gelu", "linear"]
+NormPlace = Literal["pre", "post"]
+_CHOICES = {
+    "activation": Activation,
+    "norm": NormKind,
+    "norm_place": NormPlace,
+    "positions": PositionKind,
+    "init_kind": InitKind,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Transformer:
       num_layers, num_heads, width: `L`, `H`, `D`.
       head_dim: `K`; None = `D / H`.
       mlp_width: hidden width of the MLP; None = `4 D`.
-      activation: of the MLP.
+      activation: of the MLP (`gelu` in its tanh form).
       norm: kind of normalisation; `norm_place`: before a sublayer (`pre`), after the residual sum (`post`).
       final_norm: whether the output matrix reads a normalised stream.
       positions: learned or sinusoidal (added to the embedding), rope or alibi (in attention), none.
@@ -50,7 +59,7 @@ class Transformer:
       no_attention, no_mlp: layers that lack attention or MLP.
       window, prefix: sliding window of the causal mask; positions every query may see.
       tie_embeddings: output matrix = token embedding transposed.
-      init, init_std, embed_std: kind of initial values of matrices, their std if `normal`, std of embeddings.
+      init_kind, init_std, embed_std: kind of initial values of matrices, their std if `normal`, std of embeddings.
       norm_eps: epsilon of the norms.
     """
 
@@ -61,9 +70,9 @@ class Transformer:
     width: int = 64
     head_dim: int | None = None
     mlp_width: int | None = None
-    activation: Literal["relu", "gelu", "linear"] = "relu"
+    activation: Activation = "relu"
     norm: NormKind = "layernorm"
-    norm_place: Literal["pre", "post"] = "pre"
+    norm_place: NormPlace = "pre"
     final_norm: bool = True
     positions: PositionKind = "learned"
     mechanism: Mechanism | tuple[Mechanism, ...] = softmax
@@ -83,6 +92,11 @@ class Transformer:
             optional = name in ("head_dim", "mlp_width", "window") and value is None
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(optional or whole, f"Transformer.{name}", value, "an integer >= 1")
+        whole = isinstance(self.prefix, int) and not isinstance(self.prefix, bool) and self.prefix >= 0
+        require(whole, "Transformer.prefix", self.prefix, "an integer >= 0")
+        for name, choices in _CHOICES.items():
+            allowed = get_args(choices)
+            require(getattr(self, name) in allowed, f"Transformer.{name}", getattr(self, name), " | ".join(allowed))
         if self.head_dim is None:
             hint = f"Give head_dim, or a width divisible by num_heads={self.num_heads}."
             require(self.width % self.num_heads == 0, "Transformer.width", self.width, "a multiple of num_heads", hint)
@@ -95,9 +109,13 @@ class Transformer:
             require(
                 len(self.mechanism) == self.num_layers,
                 "Transformer.mechanism",
-                tuple(m.name for m in self.mechanism),
+                tuple(getattr(m, "name", m) for m in self.mechanism),
                 f"one mechanism, or a tuple of {self.num_layers} (one per layer)",
             )
+        for layer in range(self.num_layers):
+            mechanism = self.mechanism_of(layer)
+            hint = "See attnlab.attention, or make one with attnlab.attention.from_weights."
+            require(isinstance(mechanism, Mechanism), "Transformer.mechanism", mechanism, "a mechanism", hint)
 
     @property
     def dims(self) -> Dims:
@@ -173,7 +191,7 @@ class Transformer:
         if self.positions == "learned":
             x = x + params["embed"]["position"][:num]
         elif self.positions == "sinusoidal":
-            x = x + sinusoidal(num, self.width)
+            x = x + jnp.asarray(sinusoidal(num, self.width), x.dtype)
         x = sites("embed", x)
         for layer in range(self.num_layers):
             x = self._block(layer, params["blocks"][str(layer)], x, sites)
