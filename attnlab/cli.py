@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+from tyro.conf import OmitSubcommandPrefixes, Positional, subcommand
 
 
 class UsageError(ValueError):
@@ -52,7 +52,10 @@ class List:
             for preset in study.presets:
                 count = len(study.asserted(preset.name))
                 minutes = "not measured" if preset.minutes is None else f"{preset.minutes:g} min"
-                console.print(f"  --preset {preset.name:8s} {count:3d} claims, {minutes:>12s}: {preset.describes}", highlight=False)
+                console.print(
+                    f"  --preset {preset.name:8s} {count:3d} claims, {minutes:>12s}: {preset.describes}",
+                    highlight=False,
+                )
             if self.study is not None:
                 table = Table("claim", "statement", "expected", "presets", "trust")
                 for check in study.checks:

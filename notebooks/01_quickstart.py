@@ -13,9 +13,10 @@
 # %% [markdown]
 # # Quickstart: train, open the trajectory, scrub, compare with theory
 #
-# A task makes batches, a model reads them, training writes a trajectory, and everything after that reads the trajectory.
-# Here: a one-layer transformer on **Bigram-Backcopy**. Characters follow the bigram law of Tiny Shakespeare, but after a
-# *trigger* (space, e, t) the character *before* the trigger comes again. The model has to learn when to look back.
+# A task makes batches, a model reads them, training writes a trajectory, and everything after that reads the
+# trajectory. Here: a one-layer transformer on **Bigram-Backcopy**. Characters follow the bigram law of Tiny
+# Shakespeare, but after a *trigger* (space, e, t) the character *before* the trigger comes again. The model has to
+# learn when to look back.
 
 # %%
 import attnlab as al
@@ -43,7 +44,8 @@ print(f"backcopy risk of the best predictor without attention: {exact.plateau:.3
 
 # %% [markdown]
 # ## Train four seeds at once, and record as you go
-# `record` is an argument: full parameters at a few steps, sink measures at many. Uneven schedules cost one compilation.
+# `record` is an argument: full parameters at a few steps, sink measures at many. Uneven schedules cost one
+# compilation.
 
 # %%
 model = al.Transformer(vocab_size=task.vocab_size, length=length, width=width)
@@ -74,7 +76,8 @@ print(backcopy.dims, "at the last step:", np.round(backcopy.isel(step=-1).values
 
 # %% [markdown]
 # ## Theory beside measurement
-# The plateau is a closed form of the kernel, computed without any training. The head switches on when backcopy leaves it.
+# The plateau is a closed form of the kernel, computed without any training. The head switches on when backcopy
+# leaves it.
 
 # %%
 from attnlab.report import dynamics
@@ -99,13 +102,15 @@ al.show(run)
 
 # %% [markdown]
 # ## One theorem, solved
-# With the value of `<s>` frozen, gradient flow makes every sink logit grow like half the logarithm of time, plus a constant
-# that the theorem gives in closed form.
+# With the value of `<s>` frozen, gradient flow makes every sink logit grow like half the logarithm of time, plus a
+# constant that the theorem gives in closed form.
 
 # %%
 rng = np.random.default_rng(1)
 rows, weights = rng.dirichlet(np.ones(12), size=12), rng.dirichlet(5 * np.ones(12))
-reduced = theory.ReducedModel.from_counts(rows, (), weights, rng.multinomial(20, np.ones(12) / 12), rng.uniform(0.5, 2, 12))
+reduced = theory.ReducedModel.from_counts(
+    rows, (), weights, rng.multinomial(20, np.ones(12) / 12), rng.uniform(0.5, 2, 12)
+)
 times = np.array([1e4, 1e6, 1e8])
 flow = theory.integrate(reduced, 0.0, 0.3, times, freeze="beta")
 gap = flow.alpha - 0.5 * np.log(times)[:, None] - theory.sink_log_asymptote(reduced.P, reduced.pi, reduced.B)

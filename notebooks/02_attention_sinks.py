@@ -14,8 +14,9 @@
 # # Attention sinks: when they form, what they do, and which attention has none
 #
 # A head that has nothing to do still has to put its attention somewhere. Under softmax, rows sum to one, so an idle
-# (*dormant*) query parks on a token that does no harm: `<s>`, whose value drains until attending to it adds nothing.
-# Here we train the same model with four kinds of attention and read three measures of one sink, which must be read together.
+# (*dormant*) query parks on a token that does no harm: `<s>`, whose value drains until attending to it adds
+# nothing. Here we train the same model with four kinds of attention and read three measures of one sink, which must
+# be read together.
 
 # %%
 import attnlab as al
@@ -33,7 +34,8 @@ task = tt.BigramBackcopy.tiny_shakespeare(num_triggers=3, length=length)
 
 # %% [markdown]
 # ## Four mechanisms, one line each
-# Softmax rows sum to one. Softmax-off-by-one may leave part of its mass nowhere. Sigmoid and ReLU weights need not sum to anything.
+# Softmax rows sum to one. Softmax-off-by-one may leave part of its mass nowhere. Sigmoid and ReLU weights need not
+# sum to anything.
 
 # %%
 mechanisms = (attention.softmax, attention.softmax_off_by_one, attention.sigmoid, attention.relu)
@@ -46,11 +48,13 @@ for mechanism in mechanisms:
 
 # %% [markdown]
 # ## Raw mass, proxy and value ratio
-# The *proxy* metric renormalises rows that do not sum to one. A sigmoid row that is nearly empty becomes a perfect "sink" by
-# that rule, although hardly any attention is there and the value of `<s>` has not drained. So never read it alone.
+# The *proxy* metric renormalises rows that do not sum to one. A sigmoid row that is nearly empty becomes a perfect
+# "sink" by that rule, although hardly any attention is there and the value of `<s>` has not drained. So never read
+# it alone.
 
 # %%
-print(f"{'mechanism':20s} {'backcopy':>9s} {'raw mass':>9s} {'proxy':>6s} {'value ratio':>12s}   (medians over {seeds} seeds)")
+print(f"medians over {seeds} seeds")
+print(f"{'mechanism':20s} {'backcopy':>9s} {'raw mass':>9s} {'proxy':>6s} {'value ratio':>12s}")
 for name, run in runs.items():
     last = run.trajectory.sinks.isel(step=-1)
     numbers = [
@@ -66,8 +70,9 @@ for name, run in runs.items():
 
 # %%
 sinks = runs["softmax"].trajectory.sinks
-crossing = analysis.crossing_times(sinks.bos_attention.isel(layer=0, head=0), level=0.25)
-print(crossing)
+times = analysis.phase_times(sinks, {"backcopy": (1.0, "down"), "bos_attention": 0.25})
+for name in times:
+    print(f"{name} crosses {times[name].level}: {analysis.bootstrap_interval(times[name].values)}")
 
 # %%
 report.dynamics(
@@ -86,17 +91,17 @@ report.dynamics(
 # An edit is a pure function at a named activation. It works at inference and inside training.
 
 # %%
-found = analysis.interventions(task)
 softmax = runs["softmax"]
-effects = analysis.measure_over_seeds(found, softmax.config.model, softmax.params)
+last = [int(softmax.trajectory.steps("params")[-1])]
+effects = analysis.apply(softmax.trajectory, analysis.interventions(task), steps=last)
 for part in ("full", "no_attention", "no_mlp"):
-    risks = {k: float(np.median(v)) for k, v in effects[part].items() if k in ("backcopy", "excess_bigram")}
-    print(f"{part:14s}", {k: round(v, 3) for k, v in risks.items()})
+    risks = {risk: float(effects[f"{part}.{risk}"].median()) for risk in ("backcopy", "excess_bigram")}
+    print(f"{part:14s}", {name: round(value, 3) for name, value in risks.items()})
 
 # %% [markdown]
 # ## Clamp the sink during training
-# What if dormant queries could *never* park on `<s>`? Train with the weight from every query to `<s>` set to zero: the same edit,
-# inside the training step.
+# What if dormant queries could *never* park on `<s>`? Train with the weight from every query to `<s>` set to zero:
+# the same edit, inside the training step.
 
 # %%
 import jax.numpy as jnp
@@ -115,4 +120,5 @@ clamped = al.run(
 )
 for name, run in (("free", softmax), ("clamped", clamped)):
     loss = run.trajectory.loss.loss.isel(step=-1)
-    print(f"{name:8s} training loss at the end {float(loss.median()):.4f} (range {float(loss.min()):.4f} to {float(loss.max()):.4f})")
+    low, high = float(loss.min()), float(loss.max())
+    print(f"{name:8s} training loss at the end {float(loss.median()):.4f} (range {low:.4f} to {high:.4f})")

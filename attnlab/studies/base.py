@@ -85,7 +85,9 @@ class Study:
         for preset in self.presets:
             if preset.name == name:
                 return preset
-        raise ValueError(f"--preset: got {name!r}; allowed for {self.name} is {', '.join(p.name for p in self.presets)}.")
+        raise ValueError(
+            f"--preset: got {name!r}; allowed for {self.name} is {', '.join(p.name for p in self.presets)}."
+        )
 
     def asserted(self, preset: str, only: Sequence[str] = ()) -> tuple[Check, ...]:
         """The checks asserted at a preset; `only` keeps those whose id begins with one of the given texts."""
@@ -95,5 +97,7 @@ class Study:
         kept = tuple(c for c in chosen if any(c.claim.id == o or c.claim.id.startswith(o + ".") for o in only))
         if not kept:
             ids = ", ".join(c.claim.id for c in chosen)
-            raise ValueError(f"--only: {', '.join(only)} matches no claim of {self.name} at {preset}. Its claims: {ids}.")
+            raise ValueError(
+                f"--only: {', '.join(only)} matches no claim of {self.name} at {preset}. Its claims: {ids}."
+            )
         return kept

@@ -63,7 +63,9 @@ def reproduce(
             raise ValueError(f"--expect: got {name!r}; allowed is one of {', '.join(sorted(known))}.")
     folder = _fresh(study.name, preset) if path is None else Path(path)
     if folder.exists():
-        raise StudyFolderError(f"{folder} exists; nothing in it was touched. Give another --path, or go on with `attnlab resume {folder}`.")
+        raise StudyFolderError(
+            f"{folder} exists; nothing in it was touched. Give another --path, or go on with `attnlab resume {folder}`."
+        )
     folder.mkdir(parents=True)
     settings = {
         "study": study.name,
@@ -110,24 +112,33 @@ def read_verdicts(folder: str | Path) -> tuple[Verdict, ...]:
     return tuple(verdicts_from_json((Path(folder) / VERDICTS).read_text()))
 
 
-def write_report(study: Study, folder: Path, lab: Any, verdicts: Sequence[Verdict], settings: Mapping[str, Any], seconds: float) -> Path:
-    """Figures as PNG files and the report as one HTML file."""
+def write_report(
+    study: Study,
+    folder: Path,
+    lab: Any,
+    verdicts: Sequence[Verdict],
+    settings: Mapping[str, Any],
+    seconds: float | None = None,
+) -> Path:
+    """Figures as PNG files and the report as one HTML file; `seconds` is what the study took, if it was just run."""
     from attnlab.report import summary_line, write_figures
     from attnlab.report import write_report as write_html
     from attnlab.trajectory import environment
 
     drawn = study.figures(lab)
-    write_figures(folder / FIGURES, {name: figure for name, (_, figure) in drawn.items()})
+    files = write_figures(folder / FIGURES, {name: figure for name, (_, figure) in drawn.items()})
     where = environment()
     command = f"attnlab reproduce {study.name} --preset {settings['preset']} --seeds {settings['seeds']}"
+    size = f"Preset {settings['preset']}, {settings['seeds']} seeds"
+    took = "" if seconds is None else f", {seconds / 60:.1f} minutes"
     packages = {k: v for k, v in where["packages"].items() if v}
     versions = {**packages, "python": where["python"], "devices": where["devices"], "source": where["source"]}
     return write_html(
         folder / REPORT,
         title=study.title,
-        summary=f"{summary_line(verdicts)} Preset {settings['preset']}, {settings['seeds']} seeds, {seconds / 60:.1f} minutes. {study.reference}",
+        summary=f"{summary_line(verdicts)} {size}{took}. {study.reference}",
         verdicts=verdicts,
-        figures={caption: folder / FIGURES / f"{name}.png" for name, (caption, _) in drawn.items()},
+        figures={caption: files[name] for name, (caption, _) in drawn.items()},
         scrubbers=study.scrubbers(lab),
         config={**settings, "runs": lab.describe()},
         versions=versions,

@@ -13,8 +13,18 @@ from attnlab.models import Transformer
 def train(options: Any) -> training.Run:
     """Train what the options of the command line say."""
     t, m, o = options.task, options.model, options.optimizer
-    common = {"num_triggers": t.num_triggers, "length": t.length, "triggers": t.triggers, "bos": t.bos, "smoothing": t.smoothing}
-    task = tt.BigramBackcopy.tiny_shakespeare(**common) if t.text is None else tt.BigramBackcopy.from_text(t.text, **common)
+    common = {
+        "num_triggers": t.num_triggers,
+        "length": t.length,
+        "triggers": t.triggers,
+        "bos": t.bos,
+        "smoothing": t.smoothing,
+    }
+    task = (
+        tt.BigramBackcopy.tiny_shakespeare(**common)
+        if t.text is None
+        else tt.BigramBackcopy.from_text(t.text, **common)
+    )
     mechanisms = {found.name: found for found in attention.MECHANISMS}
     require(m.mechanism in mechanisms, "--model.mechanism", m.mechanism, ", ".join(mechanisms))
     rules = {

@@ -1,4 +1,4 @@
-"""Active-Dormant Attention Heads (2410.13835), with the sink metric of 2410.10781. Loads no jax until a lab is opened."""
+"""Active-Dormant Attention Heads (2410.13835), with the sink metric of 2410.10781. Loads no jax by itself."""
 
 from attnlab.studies.active_dormant.claims import INTERVENTIONS, METRIC, RELU, SOFTMAX, TASK, THEOREMS
 from attnlab.studies.active_dormant.claims_at_scale import PAPER_SIZE, SMOKE, VARIANTS
@@ -25,12 +25,12 @@ def _scrubbers(lab):
 
 NOTES = """
 # What is compared with what
-- **Excess bigram risk** counts positions from 1 on. The authors' own definition includes position 0, where its oracle
-  gives triggers 30 % although none ever follows `<s>`; it is recorded as `bigram_code` and `excess_bigram_code`.
-- **Raw sink mass, proxy mass and value ratio** belong together: unnormalised sigmoid attention has hardly any raw mass on
-  `<s>`, yet the proxy, which renormalises nearly empty rows, calls it a perfect sink.
-- **The half logarithm is a gradient-flow law.** AdamW's sink logits grow several times faster; the theorem is checked on
-  solved flows, and the trained curves are shown beside it, not judged by it.
+- **Excess bigram risk** counts positions from 1 on. The authors' own definition includes position 0, where its
+  oracle gives triggers 30 % although none ever follows `<s>`; it is recorded as `bigram_code`.
+- **Raw sink mass, proxy mass and value ratio** belong together: unnormalised sigmoid attention has hardly any raw mass
+  on `<s>`, yet the proxy, which renormalises nearly empty rows, calls it a perfect sink.
+- **The half logarithm is a gradient-flow law.** AdamW's sink logits grow several times faster; the theorem is checked
+  on solved flows, and the trained curves are shown beside it, not judged by it.
 - **A4 is not asserted for every kernel.** The next term of the expansion depends on the kernel; the instances used have
   it below the tolerance at t = 1e10 (a kernel with a weakly driven token is late, as that term predicts).
 - Unsmoothed Shakespeare has absorbing cycles (`3` is always followed by a space, and space is a trigger): averages are

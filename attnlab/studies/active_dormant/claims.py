@@ -71,7 +71,8 @@ TASK = (
     check(
         "A1.adjacent", "Two triggers are never adjacent.", "adjacent trigger pairs",
         theorem("task", "adjacent"), (0, 0), source=f"{PAPER}, BBM/data.py", trust="checked",
-        why="exact: the first token is no trigger, and a copied token is none by induction", presets=QUICK, predicted=0.0,
+        why="exact: the first token is no trigger, and a copied token is none by induction", presets=QUICK,
+        predicted=0.0,
     ),
     check(
         "A1.copies", "After a trigger the token before it is repeated, always.", "other targets at triggers",
@@ -141,7 +142,8 @@ THEOREMS = (
         predicted=0.0,
     ),
     check(
-        "A4.loss", "Loss times t tends to a quarter of the vocabulary, whatever the law.", "loss t / (V / 4) at t = 1e10",
+        "A4.loss", "Loss times t tends to a quarter of the vocabulary, whatever the law.",
+        "loss t / (V / 4) at t = 1e10",
         theorem("sink_flow", "loss"), (0.99, 1.01), source="derived", trust="derived, checked",
         why="spec band 1 %", presets=QUICK, predicted=1.0,
     ),
@@ -237,7 +239,7 @@ METRIC = (
     ),
 )  # fmt: skip
 
-_A16 = {"source": f"{PAPER}, section 2; laptop bands of the specification, 6.1", "trust": "measured"}
+_A16: dict[str, Any] = {"source": f"{PAPER}, section 2; laptop bands of the specification, 6.1", "trust": "measured"}
 _BAND = "spec band: wide, since the spread over seeds is large at this size"
 
 SOFTMAX = (
@@ -271,7 +273,10 @@ SOFTMAX = (
     ),
 )  # fmt: skip
 
-_A17 = {"source": f"{PAPER}, section 2 (ReLU attention); laptop bands of the specification, 6.1", "trust": "measured"}
+_A17: dict[str, Any] = {
+    "source": f"{PAPER}, section 2 (ReLU attention); laptop bands of the specification, 6.1",
+    "trust": "measured",
+}
 
 RELU = (
     check(
@@ -288,7 +293,11 @@ RELU = (
     ),
 )  # fmt: skip
 
-_A11 = {"source": f"{PAPER}, intervention figure", "trust": "stored", "presets": (*LAPTOP, *ACCELERATOR)}
+_A11: dict[str, Any] = {
+    "source": f"{PAPER}, intervention figure",
+    "trust": "stored",
+    "presets": (*LAPTOP, *ACCELERATOR),
+}
 
 INTERVENTIONS = (
     check(
@@ -297,7 +306,8 @@ INTERVENTIONS = (
         (-0.02, 0.02), why="spec band ±.02", predicted=0.0, **_A11,
     ),
     check(
-        "A11.worse_than_chance", "Without attention backcopy is worse than guessing.", "backcopy risk, attention zeroed",
+        "A11.worse_than_chance", "Without attention backcopy is worse than guessing.",
+        "backcopy risk, attention zeroed",
         without("softmax", "no_attention", "backcopy"), (LN_V, None),
         why="spec band: ln 66, guessing uniformly", **_A11,
     ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attnlab.studies.active_dormant.claims import ACCELERATOR, EVENING, PAPER, SINKS, after, check, final
 
-_A20 = {
+_A20: dict[str, Any] = {
     "source": f"{SINKS}, attention variants; carried over to Bigram-Backcopy by the specification, 6.2",
     "trust": "measured, one seed",
     "presets": EVENING,
@@ -34,7 +36,8 @@ VARIANTS = (
     *(_value(name, 0.7, None) for name in ("sigmoid", "relu")),
     check(
         "A20b.softmax", "Without <s>, softmax rows sum to one, most of it on triggers and newline.",
-        "mass of non-trigger rows on triggers and newline", lambda lab: lab.low_information_mass("no_bos_softmax"), (0.5, None),
+        "mass of non-trigger rows on triggers and newline",
+        lambda lab: lab.low_information_mass("no_bos_softmax"), (0.5, None),
         **_A20,
     ),
     check(
@@ -54,8 +57,12 @@ VARIANTS = (
     ),
 )  # fmt: skip
 
-_STORED = {"trust": "stored, one seed", "presets": ACCELERATOR}
-_TABLE = {"source": f"{PAPER}, dynamics figure, one layer", "why": "spec band around the stored curve", **_STORED}
+_STORED: dict[str, Any] = {"trust": "stored, one seed", "presets": ACCELERATOR}
+_TABLE: dict[str, Any] = {
+    "source": f"{PAPER}, dynamics figure, one layer",
+    "why": "spec band around the stored curve",
+    **_STORED,
+}
 
 PAPER_SIZE = (
     check(
@@ -88,7 +95,8 @@ PAPER_SIZE = (
     check("A12.no_sink", "ReLU attention forms no sink.", "largest attention on <s> from step 100 on",
           lambda lab: lab.largest_after("relu", 100, "bos_attention"), (None, 0.005),
           source=f"{PAPER}, ReLU dynamics", why="spec band around the stored curve", **_STORED),
-    check("A12.backcopy", "And learns faster.", "backcopy risk at step 1,000, nats", final("relu", "backcopy"), (None, 0.01),
+    check("A12.backcopy", "And learns faster.", "backcopy risk at step 1,000, nats",
+          final("relu", "backcopy"), (None, 0.01),
           source=f"{PAPER}, ReLU dynamics", why="spec band around the stored curve", **_STORED),
     check("A12.no_drain", "And its value of <s> does not drain.", "final norm of the value of <s> over the initial one",
           lambda lab: lab.final("relu", "value_norm_bos") / lab.at("relu", 0, "value_norm_bos"), (1.0, None),
@@ -120,14 +128,16 @@ PAPER_SIZE = (
           presets=ACCELERATOR, why="spec: rank only"),
     check("A21.values", "Without <s>, triggers drain instead.", "value norm of triggers over ordinary tokens",
           lambda lab: lab.trigger_value_ratio("no_bos"), (None, 0.4),
-          source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR, why="spec band; control: .63 with sigmoid"),
+          source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR,
+          why="spec band; control: .63 with sigmoid"),
     check("A21.sink", "And dormant queries attend to triggers and newline.", "mass on triggers and newline",
           lambda lab: lab.low_information_mass("no_bos"), (0.5, None),
           source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR, why="spec: most"),
     check("A21.backcopy", "And backcopy is learned.", "backcopy risk, nats", final("no_bos", "backcopy"), (None, 1e-3),
           source=f"{PAPER}, no-<s> figure", trust="img", presets=ACCELERATOR, why="spec band"),
     check("A22.entropy", "Tokens with a nearly certain successor stay least dormant.",
-          "Spearman correlation of row entropy and sink logit", lambda lab: lab.entropy_correlation("softmax"), (0.35, None),
+          "Spearman correlation of row entropy and sink logit", lambda lab: lab.entropy_correlation("softmax"),
+          (0.35, None),
           source=f"{PAPER}, stored arrays", trust="derived from stored", presets=ACCELERATOR, why="spec band"),
     check("A22.bottom", "The certain ones, `q` and `3`, are among the five lowest.", "1 if both are",
           lambda lab: lab.certain_tokens_lowest("softmax"), (1, 1),

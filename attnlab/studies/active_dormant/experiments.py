@@ -35,7 +35,7 @@ class Experiment:
 
     def record(self) -> dict[str, Any]:
         """The records of the run."""
-        measure = analysis.sinks(self.task, batch_size=64)
+        measure = analysis.sinks(self.task, batch_size=64, by_token=True)
         maps = analysis.attention_maps(self.task, sequences=2)
         marks = tuple(m for m in self.marks if m <= self.steps)
         return {
@@ -140,4 +140,3 @@ def _paper() -> dict[str, Experiment]:
         "attn_tf_mlp": three(no_attention=(2,), no_mlp=(0,)),
     }
     return {name: replace(e, marks=marks) for name, e in found.items()}
-

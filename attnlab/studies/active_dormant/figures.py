@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import theory
-from attnlab import report
+from attnlab import analysis, report
 from attnlab.studies.active_dormant import theory_side
 from attnlab.studies.active_dormant.lab import Lab, pick
 
@@ -21,7 +21,10 @@ def figures(lab: Lab) -> Drawn:
     have = set(lab.trained())
     drawn: Drawn = {}
     if lab.preset in ("smoke", "laptop", "paper"):
-        drawn |= {"F-theorems": ("The three flow theorems: solved flow against closed form", _flows()), "F11-residual-peak": _peak()}
+        drawn |= {
+            "F-theorems": ("The three flow theorems: solved flow against closed form", _flows()),
+            "F11-residual-peak": _peak(),
+        }
     for needs, make in _MEASURED:
         if needs <= have:
             drawn |= make(lab)
@@ -38,7 +41,8 @@ def _flows() -> Any:
 def _peak() -> tuple[str, Any]:
     steps = np.unique(np.geomspace(10, 20_000, 80).astype(int))
     curves = {
-        name: theory.residual_peak_dynamics(steps, optimizer=rule) for name, rule in (("Adam", "adam"), ("SGD", "sgd"))
+        "Adam": theory.residual_peak_dynamics(steps, optimizer="adam"),
+        "SGD": theory.residual_peak_dynamics(steps, optimizer="sgd"),
     }
     formula = {"SGD": theory.residual_peak_sgd(steps, 10.0, 0.3)}
     points = {"Adam": {1000: 27.86, 10_000: 63.98}, "SGD": {10_000: 10.0127}}
@@ -91,7 +95,9 @@ def _maps(lab: Lab) -> Drawn:
         [f"sequence {i + 1}" for i in range(len(names))],
         triggers=[task.names[t] for t in task.triggers],
     )
-    return {"F1-attention": ("F1. Attention at the end of training (seed 0); rows are queries, triggers in red", figure)}
+    return {
+        "F1-attention": ("F1. Attention at the end of training (seed 0); rows are queries, triggers in red", figure)
+    }
 
 
 def _value_bars(lab: Lab) -> Drawn:
@@ -117,7 +123,12 @@ def _interventions(lab: Lab) -> Drawn:
         for title, risk in (("backcopy risk", "backcopy"), ("excess bigram risk", "excess_bigram"))
     }
     references = {"backcopy risk": {"guessing, ln V": float(np.log(task.vocab_size))}}
-    return {"F3-interventions": ("F3. What each part is needed for (zero ablation)", report.intervention_bars(values, references))}
+    return {
+        "F3-interventions": (
+            "F3. What each part is needed for (zero ablation)",
+            report.intervention_bars(values, references),
+        )
+    }
 
 
 def _residual_by_token(lab: Lab) -> Drawn:
@@ -144,17 +155,24 @@ def _reduced(lab: Lab) -> Drawn:
         lab.curve("reduced", "value_norm_bos")[1][:, late],
         lab.curve("reduced", "sink_logit")[1][:, late],
     )
-    return {"F10-reduced": ("F10. The reduced model under AdamW 0.03: sink and drain without positions, norms or residuals", figure)}
+    return {
+        "F10-reduced": (
+            "F10. The reduced model under AdamW 0.03: sink and drain without positions, norms or residuals",
+            figure,
+        )
+    }
 
 
 def _entropy(lab: Lab) -> Drawn:
     task = lab.experiments["softmax"].task
-    entropy, logits = lab.entropy_and_logits("softmax")
+    entropy, logits = analysis.row_entropy(task.kernel), lab.logits_by_token("softmax")
     keep = np.flatnonzero(np.isfinite(logits).any(axis=0))
     figure = report.entropy_vs_sink_logit(
         entropy[keep], logits[:, keep], [task.names[i] for i in keep], lab.entropy_correlation("softmax")
     )
-    return {"F-entropy": ("Low-entropy tokens stay least dormant: sink logit against entropy of the next token", figure)}
+    return {
+        "F-entropy": ("Low-entropy tokens stay least dormant: sink logit against entropy of the next token", figure)
+    }
 
 
 def _variants(lab: Lab, names: list[str]) -> Drawn:
@@ -186,8 +204,16 @@ def pick_tokens(values: Any) -> np.ndarray:
 
 
 _MEASURED: tuple[tuple[set[str], Callable[[Lab], Drawn]], ...] = (
-    ({"softmax"}, _dynamics("softmax", "F4-dynamics", "F4. Softmax attention: first the bigram law, then backcopy, sink and drain")),
-    ({"relu"}, _dynamics("relu", "F5-relu", "F5. ReLU attention: it learns backcopy without a sink and without a drain")),
+    (
+        {"softmax"},
+        _dynamics(
+            "softmax", "F4-dynamics", "F4. Softmax attention: first the bigram law, then backcopy, sink and drain"
+        ),
+    ),
+    (
+        {"relu"},
+        _dynamics("relu", "F5-relu", "F5. ReLU attention: it learns backcopy without a sink and without a drain"),
+    ),
     ({"softmax"}, _maps),
     ({"softmax"}, _value_bars),
     ({"softmax"}, _interventions),

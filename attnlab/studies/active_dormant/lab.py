@@ -68,7 +68,9 @@ class Lab:
         seconds = time.perf_counter() - began
         self.training_seconds += seconds
         rate = result.stats["seed_steps_per_second"]
-        self._say(f"  {name}: {seconds:.1f} s ({result.stats['compile_seconds']:.1f} s to compile, {rate:.0f} seed-steps/s)")
+        self._say(
+            f"  {name}: {seconds:.1f} s ({result.stats['compile_seconds']:.1f} s to compile, {rate:.0f} seed-steps/s)"
+        )
         return result
 
     def trained(self) -> list[str]:
@@ -168,13 +170,14 @@ class Lab:
 
     def log_slope(self, name: str, start: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         """Slope and correlation of the sink logit with ln t from `start` on, each `[S]`."""
-        steps, values = self.curve(name, "sink_logit")
-        return line_fit(np.log(steps[steps >= start]), values[:, steps >= start])
+        line = analysis.log_slope(*self.curve(name, "sink_logit"), window=(start, np.inf))
+        return line.slope, line.r
 
     def line(self, name: str, metric: str, start: int) -> np.ndarray:
         """Correlation of a measure with the step from `start` on, `[S]`."""
         steps, values = self.curve(name, metric)
-        return line_fit(steps[steps >= start], values[:, steps >= start])[1]
+        late = steps >= start
+        return np.array([np.corrcoef(steps[late], row[late])[0, 1] for row in values])
 
     def concentration(self, name: str, early: int = 1000) -> np.ndarray:
         """sd / mean of the sink logit over tokens at the end over that at `early`, `[S]`."""
@@ -194,33 +197,34 @@ class Lab:
 
     def structure_order(self) -> np.ndarray:
         """1 where the residual peak orders by structure as in the paper's figure, `[S]`."""
-        peak = {n: self.final(n, "residual_peak") for n in ("three_adam", "three_no_attention_2", "two", "mlp_tf_mlp", "attn_tf_mlp")}
+        peak = {
+            n: self.final(n, "residual_peak")
+            for n in ("three_adam", "three_no_attention_2", "two", "mlp_tf_mlp", "attn_tf_mlp")
+        }
         small = np.maximum(peak["two"], peak["mlp_tf_mlp"])
         weakest = np.minimum(peak["two"], peak["mlp_tf_mlp"])
         ordered = (peak["three_adam"] > peak["three_no_attention_2"]) & (peak["three_no_attention_2"] > small)
         return (ordered & (weakest > peak["attn_tf_mlp"])).astype(float)
 
-    def entropy_and_logits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Row entropy `[V]` and sink logit by token `[S, V]` (nan for triggers, <s> and unseen tokens)."""
+    def logits_by_token(self, name: str) -> np.ndarray:
+        """Sink logit by token at the end, `[S, V]` (nan for triggers, <s> and unseen tokens)."""
         task = self.experiments[name].task
-        rows = np.asarray(task.kernel)
-        entropy = -np.sum(rows * np.log(np.where(rows > 0, rows, 1.0)), axis=-1)
-        logits = np.array(self.final_measures(name)["sink_logit_by_token"], np.float64)
-        logits = logits.reshape(logits.shape[0], -1, logits.shape[-1])[:, 0]
+        logits = np.array(pick(np.moveaxis(self.final_measures(name)["sink_logit_by_token"], -1, 1), 2, 0), np.float64)
         logits[:, [*task.triggers, *([] if task.bos_id is None else [task.bos_id])]] = np.nan
-        return entropy, logits
+        return logits
 
     def entropy_correlation(self, name: str) -> np.ndarray:
         """Spearman correlation of row entropy and sink logit, `[S]`."""
-        entropy, logits = self.entropy_and_logits(name)
-        return np.array([analysis.spearman(entropy, row) for row in logits])
+        return analysis.entropy_correlation(self.experiments[name].task, self.logits_by_token(name))
 
     def certain_tokens_lowest(self, name: str, among: int = 5) -> np.ndarray:
         """1 where the tokens `q` and `3` are among the lowest sink logits, `[S]`."""
         task = self.experiments[name].task
-        _, logits = self.entropy_and_logits(name)
+        logits = self.logits_by_token(name)
         ids = {task.names.index("q"), task.names.index("3")}
-        return np.array([float(ids <= set(np.argsort(np.where(np.isnan(r), np.inf, r))[:among].tolist())) for r in logits])
+        return np.array(
+            [float(ids <= set(np.argsort(np.where(np.isnan(r), np.inf, r))[:among].tolist())) for r in logits]
+        )
 
     def describe(self) -> dict[str, Any]:
         """What was run, for the report."""
@@ -258,11 +262,3 @@ def pick(values: Any, lead: int, layer: int) -> np.ndarray:
     if values.ndim > lead:
         values = np.take(values, layer, axis=lead)
     return values.reshape(*values.shape[:lead], -1).mean(axis=-1) if values.ndim > lead else values
-
-
-def line_fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares slope and correlation of each row of `y[S, N]` with `x[N]`."""
-    x = x - x.mean()
-    centered = y - y.mean(axis=1, keepdims=True)
-    slope = centered @ x / (x @ x)
-    return slope, centered @ x / (np.linalg.norm(x) * np.linalg.norm(centered, axis=1))

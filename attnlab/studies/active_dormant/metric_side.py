@@ -1,4 +1,4 @@
-"""A18 and A19: the sink metric on attention of known shape, and what attention does on repeated tokens, for any weights."""
+"""A18, A19: the sink metric on attention of known shape, and attention on repeated tokens for any weights."""
 
 from __future__ import annotations
 
