@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +35,39 @@ def norm(kind: NormKind, params: dict[str, Array], x: Float[Array, "*B D"], eps:
     return centered * jax.lax.rsqrt(variance + eps) * params["scale"] + params["bias"]
 
 
-def init_matrix(kind: InitKind, key: Key[Array, ""], shape: tuple[int, ...], fan_in: int, std: float) -> Array:
+@dataclass(frozen=True)
+class Draw:
+    """A parameter that is still to be drawn: `scale` times N(0, 1) (`normal`) or U(-1, 1) (`uniform`)."""
+
+    law: Literal["normal", "uniform"]
+    shape: tuple[int, ...]
+    scale: float
+
+
+def matrix(kind: InitKind, shape: tuple[int, ...], fan_in: int, std: float) -> Draw:
     """`torch`: U(-1, 1) / sqrt(fan_in), as `torch.nn.Linear`; `normal`: N(0, std^2); `scaled`: N(0, 1 / fan_in)."""
     if kind == "torch":
-        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * fan_in**-0.5
-    return jax.random.normal(key, shape) * (std if kind == "normal" else fan_in**-0.5)
+        return Draw("uniform", shape, fan_in**-0.5)
+    return Draw("normal", shape, std if kind == "normal" else fan_in**-0.5)
+
+
+def draw(key: Key[Array, ""], tree: Any) -> Any:
+    """`tree` with every `Draw` in it drawn, other leaves as they are.
+
+    All draws of a law are pieces of one long draw: a random call takes half a second to compile, however short, and a
+    transformer of four layers would have thirty of them.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    for law, law_key in zip(("normal", "uniform"), jax.random.split(key), strict=True):
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Draw) and leaf.law == law]
+        sizes = [math.prod(leaves[i].shape) for i in places]
+        if not places:
+            continue
+        total = (sum(sizes),)
+        flat = jax.random.normal(law_key, total) if law == "normal" else jax.random.uniform(law_key, total, minval=-1.0)
+        for i, piece in zip(places, jnp.split(flat, np.cumsum(sizes)[:-1]), strict=True):
+            leaves[i] = leaves[i].scale * piece.reshape(leaves[i].shape)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def linear(x: Float[Array, "*B M"], w: Float[Array, "M N"]) -> Float[Array, "*B N"]:

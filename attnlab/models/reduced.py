@@ -15,7 +15,7 @@ from attnlab.attention.base import WeightMap
 from attnlab.attention.maps import SOFTMAX
 from attnlab.config import require
 from attnlab.models.factored import Factored
-from attnlab.models.layers import init_matrix, linear
+from attnlab.models.layers import Draw, draw, linear, matrix
 from attnlab.tape import Edit, Sites, Tape
 
 Params = dict[str, Any]
@@ -68,16 +68,14 @@ class BackcopyReduced:
     def init(self, key: Key[Array, ""]) -> Params:
         """`qk_bos, qk_previous, wv, bos_value [V]` from N(0, 1); `wo` and the MLP as `torch.nn.Linear` starts."""
         size = self.vocab_size
-        *scalar_keys, wo_key, up_key, down_key = jax.random.split(key, 7)
-        names = ("qk_bos", "qk_previous", "wv", "bos_value")
-        params: Params = {name: jax.random.normal(k, (size,)) for name, k in zip(names, scalar_keys, strict=True)}
+        params: Params = {name: Draw("normal", (size,), 1.0) for name in ("qk_bos", "qk_previous", "wv", "bos_value")}
         if self.use_vo:
-            params["wo"] = init_matrix("torch", wo_key, (size, size), size, 0.0)
+            params["wo"] = matrix("torch", (size, size), size, 0.0)
         params["mlp"] = {
-            "up": init_matrix("torch", up_key, (size, self.mlp_width), size, 0.0),
-            "down": init_matrix("torch", down_key, (self.mlp_width, size), self.mlp_width, 0.0),
+            "up": matrix("torch", (size, self.mlp_width), size, 0.0),
+            "down": matrix("torch", (self.mlp_width, size), self.mlp_width, 0.0),
         }
-        return params
+        return draw(key, params)
 
     def construct(self, kernel: Array, *, sink: float, previous: float, value: float, floor: float = -30.0) -> Params:
         """Parameters that realise the task's law as `sink`, `previous` and `value` grow (the paper's Theorem 1).

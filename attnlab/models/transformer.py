@@ -14,13 +14,15 @@ from attnlab.attention import Dims, Mechanism, causal_mask, softmax
 from attnlab.config import require
 from attnlab.models.factored import Factored
 from attnlab.models.layers import (
+    Draw,
     InitKind,
     NormKind,
     PositionKind,
     alibi_bias,
-    init_matrix,
+    draw,
     init_norm,
     linear,
+    matrix,
     norm,
     rotate,
     sinusoidal,
@@ -128,42 +130,41 @@ class Transformer:
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Initial parameters: `embed`, `blocks.{l}.{attn_norm, attn, mlp_norm, mlp}`, `final_norm`, `unembed`."""
-        token_key, position_key, out_key, *block_keys = jax.random.split(key, 3 + self.num_layers)
-        embed = {"token": self.embed_std * jax.random.normal(token_key, (self.vocab_size, self.width))}
+        weights_key, own_key = jax.random.split(key)
+        embed = {"token": Draw("normal", (self.vocab_size, self.width), self.embed_std)}
         if self.positions == "learned":
-            embed["position"] = self.embed_std * jax.random.normal(position_key, (self.length, self.width))
+            embed["position"] = Draw("normal", (self.length, self.width), self.embed_std)
         params: Params = {
             "embed": embed,
-            "blocks": {str(layer): self._init_block(layer, k) for layer, k in enumerate(block_keys)},
+            "blocks": {str(layer): self._init_block(layer, own_key) for layer in range(self.num_layers)},
         }
         if self.final_norm:
             params["final_norm"] = init_norm(self.norm, self.width)
         if not self.tie_embeddings:
-            params["unembed"] = self._matrix(out_key, (self.width, self.vocab_size), self.width)
-        return params
+            params["unembed"] = self._matrix((self.width, self.vocab_size), self.width)
+        return draw(weights_key, params)
 
-    def _matrix(self, key, shape, fan_in):
-        return init_matrix(self.init_kind, key, shape, fan_in, self.init_std)
+    def _matrix(self, shape: tuple[int, ...], fan_in: int) -> Draw:
+        return matrix(self.init_kind, shape, fan_in, self.init_std)
 
-    def _init_block(self, layer: int, key) -> Params:
+    def _init_block(self, layer: int, key: Key[Array, ""]) -> Params:
         heads, head_dim, width = self.dims
-        q, k, v, o, up, down, own = jax.random.split(key, 7)
         block: Params = {}
         if layer not in self.no_attention:
             block["attn_norm"] = init_norm(self.norm, width)
             block["attn"] = {
-                "query": self._matrix(q, (width, heads, head_dim), width),
-                "key": self._matrix(k, (width, heads, head_dim), width),
-                "value": self._matrix(v, (width, heads, head_dim), width),
-                "output": self._matrix(o, (heads, head_dim, width), heads * head_dim),
-                "mechanism": self.mechanism_of(layer).init(own, self.dims),
+                "query": self._matrix((width, heads, head_dim), width),
+                "key": self._matrix((width, heads, head_dim), width),
+                "value": self._matrix((width, heads, head_dim), width),
+                "output": self._matrix((heads, head_dim, width), heads * head_dim),
+                "mechanism": self.mechanism_of(layer).init(jax.random.fold_in(key, layer), self.dims),
             }
         if layer not in self.no_mlp:
             hidden = 4 * width if self.mlp_width is None else self.mlp_width
             block["mlp_norm"] = init_norm(self.norm, width)
             block["mlp"] = {
-                "up": self._matrix(up, (width, hidden), width),
-                "down": self._matrix(down, (hidden, width), hidden),
+                "up": self._matrix((width, hidden), width),
+                "down": self._matrix((hidden, width), hidden),
             }
         return block
 
