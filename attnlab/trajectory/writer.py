@@ -113,10 +113,7 @@ class TrajectoryWriter:
             record: checked_steps(header, chunk, record, steps.get(record), self._last_step(record))
             for record in header.schema
         }
-        files: dict[str, str] = {}
-        for record in header.schema:
-            if len(numbers[record]):
-                files |= store.write_record(self._store, header, record, chunk, arrays[record], numbers[record])
+        files = store.write_chunk(self._store, header, chunk, arrays, numbers)
         first, last = header.plan.span(chunk)
         body = {
             "chunk": chunk,
