@@ -1,8 +1,7 @@
 """Training: many seeds, fused steps, uneven records, resumable."""
 
+from attnlab.training.flow import gradient_flow as gradient_flow
 from attnlab.training.loop import Run as Run
-from attnlab.training.loop import RunConfig as RunConfig
-from attnlab.training.loop import load_config as load_config
 from attnlab.training.loop import resume as resume
 from attnlab.training.loop import run as run
 from attnlab.training.optimizers import adam as adam
@@ -12,3 +11,5 @@ from attnlab.training.record import at as at
 from attnlab.training.record import every as every
 from attnlab.training.record import log_spaced as log_spaced
 from attnlab.training.record import params as params
+from attnlab.training.settings import RunConfig as RunConfig
+from attnlab.training.settings import load_config as load_config

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -17,8 +18,10 @@ from attnlab.training.program import lift
 SeedAxis = Literal["auto", "map", "vmap", "measure"]
 
 VMAP_BELOW_WIDTH = 32
-# On CPU, per seed-step: `map` beats `vmap` at width 64, they tie at width 16 and vmap's fewer, larger operations win below
-# (`make bench`, rows `seed_axis`). On GPU and TPU one seed of a tiny model leaves the device idle, so there it is `vmap`.
+# On CPU, per seed-step: `map` beats `vmap` at width 64, they tie at width 16, and below vmap's fewer, larger operations
+# win (`make bench`, rows `seed_axis`). On GPU and TPU one seed of a tiny model leaves the device idle: `vmap` there.
+
+CACHE_NUMBERS = 512 * 64  # tokens x width of one microbatch on CPU
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,13 @@ class Placement:
     """How a run's `S` seeds are laid out.
 
     Attributes:
-      axis: `map` (in turn) or `vmap` (together) within a device.
+      axis: `map` (in turn) or `vmap` (together) within a device; `measure` until the caller has measured.
       devices: the devices over which the seed axis is sharded.
-      padded: seeds computed, `S` rounded up to a multiple of the devices; the surplus copies the last seed and is dropped.
+      padded: seeds computed, `S` rounded up to a multiple of the devices; the surplus copies the last seed and is
+        dropped.
     """
 
-    axis: str
+    axis: SeedAxis
     devices: tuple[Any, ...]
     padded: int
 
@@ -50,7 +54,7 @@ def place(num_seeds: int, model: Any, axis: SeedAxis = "auto", devices: Sequence
     Several devices share the seeds, as evenly as they divide. Within a device, `vmap` on accelerators and for
     models narrower than `VMAP_BELOW_WIDTH`, else `map`. `measure` is resolved by the caller (`training.loop`).
     """
-    require(axis in ("auto", "map", "vmap", "measure"), "seed_axis", axis, "'auto', 'map', 'vmap' or 'measure'")
+    require(axis in get_args(SeedAxis), "seed_axis", axis, ", ".join(map(repr, get_args(SeedAxis))))
     found = list(jax.devices() if devices is None else devices)
     require(len(found) > 0, "devices", devices, "at least one device")
     used = min(len(found), num_seeds)
@@ -66,26 +70,23 @@ def place(num_seeds: int, model: Any, axis: SeedAxis = "auto", devices: Sequence
 def microbatch_for(batch_size: int, length: int, model: Any, backend: str) -> int:
     """Sequences per microbatch: on CPU about 512 tokens of width 64 at a time, so that activations stay in cache.
 
-    The gradient is the same sum in another order. Elsewhere the whole batch. Measured: `make bench`, rows `step`.
+    The gradient is the same sum in another order. Of the divisors of the batch it is the one nearest to that number,
+    in ratio. Elsewhere the whole batch. Measured: `make bench`, rows `microbatch`.
     """
     if backend != "cpu":
         return batch_size
-    tokens = max(512 * 64 // max(getattr(model, "width", 64), 1), length)
-    best = 1
-    for size in range(1, batch_size + 1):
-        if batch_size % size == 0 and size * length <= tokens:
-            best = size
-    return best
+    wanted = max(CACHE_NUMBERS / (max(getattr(model, "width", 64), 1) * length), 1.0)
+    divisors = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
+    return min(divisors, key=lambda size: abs(math.log(size / wanted)))
 
 
-def distribute(chunk: Callable, placement: Placement) -> Callable:
-    """`chunk` over the padded seed axis, sharded over the placement's devices."""
-    lifted = lift(chunk, placement.axis)
+def distribute(function: Callable, placement: Placement, by_seed: Sequence[bool]) -> Callable:
+    """`function` over the padded seed axis of the arguments marked in `by_seed`, sharded over the devices."""
+    lifted = lift(function, placement.axis, by_seed)
     if len(placement.devices) == 1:
         return lifted
-    seeds, everywhere = P("seed"), P()
-    specs = (seeds, seeds, seeds, everywhere, everywhere, everywhere)
-    return jax.shard_map(lifted, mesh=placement.mesh, in_specs=specs, out_specs=seeds, check_vma=False)
+    specs = tuple(P("seed") if seeded else P() for seeded in by_seed)
+    return jax.shard_map(lifted, mesh=placement.mesh, in_specs=specs, out_specs=P("seed"), check_vma=False)
 
 
 def put(tree: Any, placement: Placement, *, by_seed: bool) -> Any:
@@ -93,3 +94,16 @@ def put(tree: Any, placement: Placement, *, by_seed: bool) -> Any:
     if len(placement.devices) == 1:
         return jax.device_put(tree, placement.devices[0])
     return jax.device_put(tree, NamedSharding(placement.mesh, P("seed") if by_seed else P()))
+
+
+def pad(tree: Any, num_seeds: int, padded: int) -> Any:
+    """`[S, ...]` to `[padded, ...]`, the surplus being copies of the last seed."""
+    if padded == num_seeds:
+        return tree
+    place = np.minimum(np.arange(padded), num_seeds - 1)
+    return jax.tree.map(lambda x: x[place], tree)
+
+
+def unpad(tree: Any, num_seeds: int, padded: int) -> Any:
+    """`[padded, ...]` to `[S, ...]`."""
+    return tree if padded == num_seeds else jax.tree.map(lambda x: x[:num_seeds], tree)

@@ -1,6 +1,9 @@
-"""Losses per position, in nats; the training step averages them under the batch's mask."""
+"""Losses per position, in nats, and their mean under the batch's mask, which is what training minimises."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,30 @@ from jaxtyping import Array, Float
 
 from toy_tasks.base import Batch
 
+Loss = Callable[[Any, Batch], Array]
+
 
 def next_token(logits: Float[Array, "*B T V"], batch: Batch) -> Float[Array, "*B T"]:
     """Cross entropy of the next token: `-log softmax(logits_t)[target_t]`."""
     log_probs = jax.nn.log_softmax(logits)
     return -jnp.take_along_axis(log_probs, batch.targets[..., None], axis=-1)[..., 0]
+
+
+def total_weight(batch: Batch) -> Float[Array, ""]:
+    """Sum of the loss mask; 1 if no position counts, so that the loss is then 0 and not 0/0."""
+    weight = jnp.sum(batch.loss_mask)
+    return jnp.where(weight > 0, weight, 1.0)
+
+
+def weighted_sum(model: Any, params: Any, batch: Batch, loss: Loss = next_token, edits: Sequence[Any] = ()) -> Array:
+    """`sum_{b,t} mask[b, t] loss[b, t]` of the model on a batch. `[]`"""
+    logits, _ = model.apply(params, batch.inputs, edits=edits)
+    return jnp.sum(loss(logits, batch) * batch.loss_mask)
+
+
+def on_batch(model: Any, batch: Batch, loss: Loss = next_token, edits: Sequence[Any] = ()) -> Callable[[Any], Array]:
+    """The training loss on one fixed batch as a function of the parameters, as `gradient_flow` takes it.
+
+    A large batch stands for the population loss of a task: `on_batch(model, task.sample(key, 4096))`.
+    """
+    return lambda params: weighted_sum(model, params, batch, loss, edits) / total_weight(batch)

@@ -7,10 +7,14 @@ warm-up, no clipping, as in Guo et al. (2410.13835); for anything else give an `
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+import dataclasses
+from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import optax
 from flax import struct
+
+from attnlab.config import require
 
 Number = Any  # float, or Float[S]
 
@@ -89,11 +93,17 @@ def sgd(learning_rate: Number = 1e-2, momentum: Number = 0.0, weight_decay: Numb
 
 
 def as_optimizer(value: Any) -> Optimizer:
-    """An `Optimizer` from one, or from an optax transformation."""
+    """An `Optimizer` from one, or from an optax transformation. Lists of numbers become arrays, one entry per seed."""
     if isinstance(value, optax.GradientTransformation):
         return Custom(value)
-    if isinstance(value, Optimizer):
-        return value
-    raise TypeError(
-        f"optimizer: got {value!r}; allowed is attnlab.adamw(...), adam(...), sgd(...) or an optax transformation."
+    require(
+        isinstance(value, Optimizer) and not isinstance(value, type),
+        "optimizer",
+        value,
+        "attnlab.adamw(...), adam(...), sgd(...), an optax transformation, or None for AdamW(1e-3)",
     )
+    found = (
+        {f.name: getattr(value, f.name) for f in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else {}
+    )
+    lists = {name: np.asarray(x) for name, x in found.items() if isinstance(x, list | tuple)}
+    return dataclasses.replace(cast(Any, value), **lists) if lists else cast(Optimizer, value)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnlab.config import require
 from attnlab.training.record import Schedule
 
-EVENTS = 64
+EVENTS = 64  # at most; fewer where the rows of so many would not fit (`settings.events_that_fit`)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Plan:
 def make_plan(schedules: Mapping[str, Schedule], total: int, chunk_steps: int, max_events: int = EVENTS) -> Plan:
     """Cut `0..total` into chunks. Depends on its arguments only, so a resumed run makes the same plan."""
     names = tuple(schedules)
-    due = {name: {int(step) for step in schedules[name].at(total)} for name in names}
+    due = {name: _due(name, schedules[name], total) for name in names}
     stops = sorted(set().union({total}, *due.values()))
     chunks: list[list[tuple[int, tuple[bool, ...], int]]] = [[]]
     now, begun = 0, 0
@@ -73,6 +74,15 @@ def make_plan(schedules: Mapping[str, Schedule], total: int, chunk_steps: int, m
         for r, name in enumerate(names)
     }
     return Plan(names, gaps, marks, np.array([chunk[-1][2] for chunk in chunks], np.int64), steps)
+
+
+def _due(name: str, schedule: Schedule, total: int) -> set[int]:
+    """The steps of a schedule, which may be a user's own."""
+    steps = np.atleast_1d(np.asarray(schedule.at(total)))
+    whole = steps.size > 0 and steps.ndim == 1 and np.issubdtype(steps.dtype, np.integer)
+    right = whole and steps.min() >= 0 and steps.max() <= total
+    require(right, f"record[{name!r}].at({total})", schedule.at(total), f"whole steps in 0..{total}, at least one")
+    return {int(step) for step in steps}
 
 
 def default_chunk_steps(total: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from flax import struct
 
 from attnlab import keys
+from attnlab.training import losses
 from attnlab.training.optimizers import Optimizer
 
 
@@ -40,17 +41,16 @@ def initial_state(model: Any, optimizer: Optimizer, root: jax.Array) -> State:
     return State(params, optimizer.transform().init(params), zero, jnp.zeros(()), zero, jnp.full((), -1, jnp.int32))
 
 
-def make_step(task: Any, model: Any, loss: Callable, batch_size: int, microbatch: int | None) -> Callable:
+def make_step(task: Any, model: Any, loss: losses.Loss, batch_size: int, microbatch: int | None) -> Callable:
     """`step(optimizer, root, edits, state) -> state`: one update on the batch of stream `data` at `state.step`."""
 
     def objective(params, batch, edits, weight):
-        logits, _ = model.apply(params, batch.inputs, edits=edits)
-        return jnp.sum(loss(logits, batch) * batch.loss_mask) / weight
+        return losses.weighted_sum(model, params, batch, loss, edits) / weight
 
     gradient = jax.value_and_grad(objective)
 
     def loss_and_gradient(params, batch, edits):
-        weight = jnp.maximum(jnp.sum(batch.loss_mask), 1.0)
+        weight = losses.total_weight(batch)
         if microbatch is None or microbatch == batch_size:
             return gradient(params, batch, edits, weight)
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), batch)
@@ -69,7 +69,7 @@ def make_step(task: Any, model: Any, loss: Callable, batch_size: int, microbatch
         lost = (state.diverged_at < 0) & ~jnp.isfinite(value)
         return State(
             params=optax.apply_updates(state.params, updates),
-            opt=opt,
+            opt=jax.tree.map(_keep_type, opt, state.opt),
             step=new,
             loss_sum=state.loss_sum + value,
             loss_count=state.loss_count + 1,
@@ -79,40 +79,38 @@ def make_step(task: Any, model: Any, loss: Callable, batch_size: int, microbatch
     return step
 
 
-def train_loss(state: State) -> dict[str, jax.Array]:
-    """Mean training loss since the last record of it (nan before the first step)."""
-    return {"loss": state.loss_sum / state.loss_count}
+def _keep_type(new: jax.Array, old: jax.Array) -> jax.Array:
+    """Moments of bfloat16 parameters stay bfloat16, although the rates that they are multiplied with are float32."""
+    return new if new.dtype == old.dtype else new.astype(old.dtype)
+
+
+def evaluate(name: str, of: Callable, model: Any, state: State) -> Any:
+    """One row of a record. `loss` is the mean training loss since the last row of it (nan before the first step)."""
+    if name == "loss":
+        return {"loss": state.loss_sum / state.loss_count}
+    return jax.tree.map(jnp.asarray, of(model, state.params))
 
 
 def make_chunk(step: Callable, model: Any, records: Mapping[str, Callable], slots: Mapping[str, int]) -> Callable:
     """`chunk(optimizer, root, state, edits, gaps[E], flags[E, R]) -> (state, {record: pytree [slots, ...]})`.
 
-    A scan over events; each advances by a dynamic number of steps, then writes the due records into their next slot.
+    A scan over events; each advances by a dynamic number of steps, then puts the due records into their next slot.
     """
-
-    def evaluate(name, state):
-        return train_loss(state) if name == "loss" else records[name](model, state.params)
 
     def chunk(optimizer, root, state: State, edits, gaps, flags):
         def empty(name):
-            shapes = jax.eval_shape(lambda s: evaluate(name, s), state)
-            return jax.tree.map(lambda x: jnp.zeros((slots[name], *x.shape), x.dtype), shapes)
+            row = jax.eval_shape(lambda s: evaluate(name, records[name], model, s), state)
+            return jax.tree.map(lambda x: jnp.zeros((slots[name], *x.shape), x.dtype), row)
 
         def event(carry, due):
             state, buffers, filled = carry
             gap, flag = due
             state = jax.lax.fori_loop(0, gap, lambda _, s: step(optimizer, root, edits, s), state)
             for r, name in enumerate(records):
-
-                def write(args, name=name, at=filled[r]):
-                    state, buffer = args
-                    row = evaluate(name, state)
-                    buffer = jax.tree.map(lambda b, x: jax.lax.dynamic_update_index_in_dim(b, x, at, 0), buffer, row)
-                    return (state.replace(loss_sum=jnp.zeros(()), loss_count=jnp.zeros((), jnp.int32)), buffer) if (
-                        name == "loss"
-                    ) else (state, buffer)
-
-                state, buffers[name] = jax.lax.cond(flag[r], write, lambda args: args, (state, buffers[name]))
+                buffers[name] = _put_row(buffers[name], filled[r], flag[r], name, records[name], model, state)
+                if name == "loss":
+                    loss_sum, loss_count = (jnp.where(flag[r], 0, x) for x in (state.loss_sum, state.loss_count))
+                    state = state.replace(loss_sum=loss_sum, loss_count=loss_count)
             return (state, buffers, filled + flag.astype(jnp.int32)), None
 
         start = (state, {name: empty(name) for name in records}, jnp.zeros(len(records), jnp.int32))
@@ -122,12 +120,26 @@ def make_chunk(step: Callable, model: Any, records: Mapping[str, Callable], slot
     return chunk
 
 
-def lift(chunk: Callable, how: str) -> Callable:
-    """`chunk` over a leading seed axis of `(optimizer, root, state)`: `map` runs seeds in turn, `vmap` together."""
-    if how == "vmap":
-        return jax.vmap(chunk, in_axes=(0, 0, 0, None, None, None))
+def _put_row(buffer: Any, slot: jax.Array, due: jax.Array, name: str, of: Callable, model: Any, state: State) -> Any:
+    """`buffer` with the record in `slot` if it is due. Only one row goes through the branch: nothing large is copied.
 
-    def mapped(optimizer, roots, state, edits, gaps, flags):
-        return jax.lax.map(lambda args: chunk(*args, edits, gaps, flags), (optimizer, roots, state))
+    Past the last slot, JAX reads and writes the last one: it gets back what it held.
+    """
+    held = jax.tree.map(lambda b: jax.lax.dynamic_index_in_dim(b, slot, 0, keepdims=False), buffer)
+    row = jax.lax.cond(due, lambda held: evaluate(name, of, model, state), lambda held: held, held)
+    return jax.tree.map(lambda b, x: jax.lax.dynamic_update_index_in_dim(b, x, slot, 0), buffer, row)
+
+
+def lift(function: Callable, how: str, by_seed: Sequence[bool]) -> Callable:
+    """`function` over a leading seed axis of the arguments marked in `by_seed`: `map` in turn, `vmap` together."""
+    if how == "vmap":
+        return jax.vmap(function, in_axes=tuple(0 if seeded else None for seeded in by_seed))
+
+    def mapped(*args):
+        def one(seeded):
+            mine = iter(seeded)
+            return function(*(next(mine) if s else arg for arg, s in zip(args, by_seed, strict=True)))
+
+        return jax.lax.map(one, tuple(arg for arg, s in zip(args, by_seed, strict=True) if s))
 
     return mapped

@@ -15,7 +15,7 @@ class Advance(Protocol):
 
 @contextmanager
 def bar(total: int, seeds: int, show: bool | None = None, label: str = "training", start: int = 0) -> Iterator[Advance]:
-    """Shows steps done, seed-steps per second and time left, on stderr.
+    """Shows steps done, seed-steps per second and time left, on stderr. Time counts from the last `advance(start)`.
 
     `show=None` shows a bar on a terminal, and on anything else (a log file) nothing.
     """
@@ -25,6 +25,7 @@ def bar(total: int, seeds: int, show: bool | None = None, label: str = "training
         yield lambda step, note="": None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
@@ -39,9 +40,14 @@ def bar(total: int, seeds: int, show: bool | None = None, label: str = "training
     )
     began = time.perf_counter()
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        job = progress.add_task(label, total=total, completed=start, rate="compiling", note="")
+        job = progress.add_task(escape(label), total=total, completed=start, rate="", note="")
 
         def advance(step: int, note: str = "") -> None:
+            nonlocal began
+            if step == start:
+                began = time.perf_counter()
+                progress.update(job, note=note)
+                return
             rate = (step - start) * seeds / max(time.perf_counter() - began, 1e-9)
             progress.update(job, completed=step, rate=f"{rate:.0f} seed-steps/s", note=note)
 
