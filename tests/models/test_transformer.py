@@ -192,7 +192,7 @@ def matrices(params) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["torch", "normal", "scaled"])
 def test_initial_values_have_their_law(kind) -> None:
-    """Mean and variance within 5 standard errors (2000 to 6000 draws; kurtosis 1.8 uniform, 3 normal), and the support."""
+    """Mean, variance within 5 standard errors (2000 to 6000 draws; kurtosis 1.8 uniform, 3 normal), and the support."""
     found = matrices(dataclasses.replace(WIDE, init_kind=kind, init_std=0.03).init(jax.random.key(1)))
     assert set(found) == set(FAN_IN)
     for name, values in found.items():
