@@ -44,10 +44,18 @@ class Edit:
     mask: Any = None
 
     def __call__(self, x: jax.Array, inputs: jax.Array) -> jax.Array:
-        new = jnp.broadcast_to(self.transform(x, self.value, inputs), x.shape).astype(x.dtype)
-        if self.mask is None:
-            return new
-        return jnp.where(self.mask, new, x)
+        new = self._fit("a value", self.transform(x, self.value, inputs), x).astype(x.dtype)
+        return new if self.mask is None else jnp.where(self._fit("a mask", self.mask, x), new, x)
+
+    def _fit(self, what: str, value: Any, x: jax.Array) -> jax.Array:
+        value = jnp.asarray(value)
+        try:
+            return jnp.broadcast_to(value, x.shape)
+        except ValueError as error:
+            raise ValueError(
+                f"edit of {self.site!r}: got {what} of shape {value.shape}; allowed is what broadcasts to the "
+                f"activation, of shape {x.shape}."
+            ) from error
 
 
 def _replace(x, value, inputs):

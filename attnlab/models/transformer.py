@@ -18,13 +18,13 @@ from attnlab.models.layers import (
     InitKind,
     NormKind,
     PositionKind,
-    alibi_bias,
+    attend,
     draw,
+    init_attention,
     init_norm,
     linear,
     matrix,
     norm,
-    rotate,
     sinusoidal,
 )
 from attnlab.tape import Edit, Sites, Tape
@@ -148,17 +148,12 @@ class Transformer:
         return matrix(self.init_kind, shape, fan_in, self.init_std)
 
     def _init_block(self, layer: int, key: Key[Array, ""]) -> Params:
-        heads, head_dim, width = self.dims
+        width = self.width
         block: Params = {}
         if layer not in self.no_attention:
             block["attn_norm"] = init_norm(self.norm, width)
-            block["attn"] = {
-                "query": self._matrix((width, heads, head_dim), width),
-                "key": self._matrix((width, heads, head_dim), width),
-                "value": self._matrix((width, heads, head_dim), width),
-                "output": self._matrix((heads, head_dim, width), heads * head_dim),
-                "mechanism": self.mechanism_of(layer).init(jax.random.fold_in(key, layer), self.dims),
-            }
+            block["attn"] = init_attention(self.dims, self.init_kind, self.init_std)
+            block["attn"]["mechanism"] = self.mechanism_of(layer).init(jax.random.fold_in(key, layer), self.dims)
         if layer not in self.no_mlp:
             hidden = 4 * width if self.mlp_width is None else self.mlp_width
             block["mlp_norm"] = init_norm(self.norm, width)
@@ -215,29 +210,15 @@ class Transformer:
         return sites(f"blocks.{layer}.out", x)
 
     def _attention(self, layer: int, params: Params, x: Array, place: str, sites: Sites) -> Array:
-        x = sites(f"{place}.in", x)
-        # One matrix product for the three projections: `[D, 3 H K]`.
-        merged = jnp.concatenate([params[n].reshape(self.width, -1) for n in ("query", "key", "value")], axis=-1)
-        parts = jnp.split(linear(x, merged), 3, axis=-1)
-        q, k, v = (jnp.swapaxes(p.reshape(*x.shape[:-1], *self.dims[:2]), -2, -3) for p in parts)
-        num, bias = x.shape[-2], None
-        if self.positions == "rope":
-            q, k = rotate(q, jnp.arange(num)), rotate(k, jnp.arange(num))
-        elif self.positions == "alibi":
-            bias = jnp.asarray(alibi_bias(self.num_heads, num), x.dtype)
-        q, k, v = sites(f"{place}.q", q), sites(f"{place}.k", k), sites(f"{place}.v", v)
-        result = self.mechanism_of(layer).apply(
-            params["mechanism"],
-            q,
-            k,
-            v,
-            mask=causal_mask(num, window=self.window, prefix=self.prefix),
-            bias=bias,
+        mask = causal_mask(x.shape[-2], window=self.window, prefix=self.prefix)
+        return attend(
+            self.mechanism_of(layer),
+            params,
+            x,
+            mask=mask,
+            positions=self.positions,
             site=lambda name, value: sites(f"{place}.{name}", value),
         )
-        head_out = sites(f"{place}.head_out", result.out)
-        joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
-        return sites(f"{place}.out", linear(joined, params["output"].reshape(-1, self.width)))
 
     def _mlp(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:
         x = sites(f"{name}.in", x)
