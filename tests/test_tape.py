@@ -124,9 +124,6 @@ def test_the_kinds_of_edit_do_what_they_say(params, everything) -> None:
         "mix": (tape.mix(site, new, 0.25), 0.75 * x + 0.25 * new),
         "mask": (tape.zero(site, mask=jnp.arange(6)[:, None] == 2), np.where(np.arange(6)[:, None] == 2, 0, x)),
         "own": (Edit(site, lambda x, _, tokens: x * (tokens[..., None] > 4)), x * (np.asarray(TOKENS)[..., None] > 4)),
-            Edit(site, lambda x, value, inputs: x * (inputs[..., None] > 4)),
-            x * (np.asarray(TOKENS)[..., None] > 4),
-        ),
     }
     for name, (edit, expected) in edits.items():
         _, read = MODEL.apply(params, TOKENS, tape=(site,), edits=(edit,))
