@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from attnlab.config import require
 
@@ -25,6 +24,8 @@ def row_entropy(kernel: Any) -> Float[np.ndarray, " V"]:
 
 def spearman(first: Any, second: Any) -> float:
     """Spearman's rank correlation over entries where both are finite; NaN if fewer than 3, or if one is constant."""
+    from scipy import stats  # half a second to import
+
     x, y = np.asarray(first, float), np.asarray(second, float)
     require(x.ndim == 1 and x.shape == y.shape, "second", y.shape, f"the shape of the first, {x.shape}, one axis")
     both = np.isfinite(x) & np.isfinite(y)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from attnlab.config import require
 
@@ -170,8 +169,11 @@ def log_slope(steps: Any, values: Any, window: tuple[float, float] = (1, np.inf)
         int(inside.sum()) >= 2, "window", window, f"one that holds 2 recorded steps or more of {t[0]:g} to {t[-1]:g}"
     )
     x, y = np.log(t[inside]), np.log(y[..., inside]) if log_values else y[..., inside]
-    fits = [stats.linregress(x, row)[:3] for row in y.reshape(-1, y.shape[-1])]
-    slope, intercept, r = (np.array(part).reshape(y.shape[:-1]) for part in zip(*fits, strict=True))
+    x0, y0 = x - x.mean(), y - y.mean(axis=-1, keepdims=True)
+    slope = y0 @ x0 / (x0 @ x0)
+    intercept = y.mean(axis=-1) - slope * x.mean()
+    with np.errstate(invalid="ignore"):  # a constant curve has no correlation: NaN
+        r = y0 @ x0 / (np.linalg.norm(x0) * np.linalg.norm(y0, axis=-1))
     return Line(slope, intercept, r)
 
 

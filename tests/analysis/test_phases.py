@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 from attnlab.analysis import bootstrap_interval, crossing_time, log_slope, phase_times, plateaus
 from attnlab.config import ConfigError
@@ -70,6 +71,8 @@ def test_plateaus_of_a_staircase():
     assert (found[1].start, found[1].end) == (100, 890)
     assert found[1].length == pytest.approx(np.log(891 / 101))
     assert plateaus(t, np.log1p(t), 0.01) == []
+    close = np.where(t < 100, 2.5, 2.7)
+    assert len(plateaus(t, close, 0.09)) == 2 and len(plateaus(t, close, 0.11)) == 1
 
 
 def test_log_slope():
@@ -79,6 +82,10 @@ def test_log_slope():
     assert (line.slope, line.intercept, line.r) == pytest.approx((3.2, -12.7, 1))
     power = log_slope(t, y, (10, 10_000), log_values=False).slope, log_slope(t, y[1], log_values=True).slope
     assert power[0].shape == (2,) and power[1] == pytest.approx(-0.33)
+    noisy = y[0] + np.array([0, 3, -1, 2, 5, -4])
+    found, wanted = log_slope(t, noisy), stats.linregress(np.log(t[1:]), noisy[1:])
+    assert (found.slope, found.intercept, found.r) == pytest.approx(tuple(wanted[:3]))
+    assert np.isnan(log_slope(t, np.ones(6)).r)
     with pytest.raises(ConfigError, match="window"):
         log_slope(t, y, (20, 90))
 
