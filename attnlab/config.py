@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,28 +45,51 @@ def encode(value: Any) -> Any:
     """A JSON-able image of `value`. What cannot be rebuilt is kept as its `repr` under `$opaque`."""
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, np.generic):
-        return value if np.isfinite(value) else {_ARRAY: str(value), "dtype": "float"}
     if isinstance(value, np.generic):
         return encode(value.item())
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {_ARRAY: str(value), "dtype": "float"}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         place = _place(type(value))
         if place is None:
-            return {_OPAQUE: repr(value)}
+            return _opaque(value)
         fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
         return {_TYPE: place, **fields}
     if isinstance(value, Mapping):
-        return {str(k): encode(v) for k, v in value.items()}
+        for key in value:
+            plain = isinstance(key, str) and not key.startswith("$")
+            require(plain, "key of a mapping", key, "a string that does not begin with '$'")
+        return {k: encode(v) for k, v in value.items()}
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return {_TUPLE: [encode(v) for v in value]}
     if isinstance(value, list):
         return [encode(v) for v in value]
-    if hasattr(value, "__array__"):
+    if hasattr(value, "__array__") and _is_numbers(value):
         array = np.asarray(value)
-        return {_ARRAY: array.tolist(), "dtype": str(array.dtype), "shape": list(array.shape)}
+        return {_ARRAY: _finite(array.tolist()), "dtype": str(array.dtype), "shape": list(array.shape)}
     if callable(value) and (place := _place(value)):
         return {_FUNCTION: place}
-    return {_OPAQUE: repr(value)}
+    return _opaque(value)
+
+
+def _opaque(value: Any) -> dict[str, str]:
+    """The `repr` without addresses in memory, so that the digest of a lambda is the same tomorrow."""
+    return {_OPAQUE: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))}
+
+
+def _is_numbers(value: Any) -> bool:
+    """Booleans, integers and real floats of any width (`V`: bfloat16 and its kin); no keys, objects or strings."""
+    dtype = getattr(value, "dtype", None)
+    return isinstance(dtype, np.dtype) and (dtype.kind in "biuf" or (dtype.kind == "V" and dtype.names is None))
+
+
+def _finite(values: Any) -> Any:
+    """Nested lists in which `nan` and infinities, which JSON lacks, are words."""
+    if isinstance(values, list):
+        return [_finite(v) for v in values]
+    return values if not isinstance(values, float) or math.isfinite(values) else str(values)
 
 
 def _find(place: str, kind: str) -> Any:
@@ -73,7 +98,7 @@ def _find(place: str, kind: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{kind}: {place!r} cannot be imported here ({error}). Install or put on the path the code that made it."
         ) from error
@@ -120,6 +145,10 @@ def build(cls: type, values: Mapping[str, Any]) -> Any:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"{cls.__name__}: unknown key {key!r}.{hint} Known keys: {', '.join(sorted(known))}.")
+    unset = dataclasses.MISSING
+    needed = {f.name for f in dataclasses.fields(cls) if f.init and f.default is unset and f.default_factory is unset}
+    if absent := sorted(needed - set(values)):
+        raise ConfigError(f"{cls.__name__}: missing key {', '.join(map(repr, absent))}.")
     try:
         return cls(**values)
     except TypeError as error:
@@ -132,8 +161,16 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str) -> Any:
-    """The value of `dumps`."""
-    return decode(json.loads(text))
+    """The value of `dumps`.
+
+    Raises:
+      ConfigError: text that is not JSON (cut short, for example), and all that `decode` refuses.
+    """
+    try:
+        image = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"config: the text is not JSON ({error}). Was the file cut short?") from error
+    return decode(image)
 
 
 def digest(value: Any) -> str:

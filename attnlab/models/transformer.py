@@ -89,6 +89,9 @@ class Transformer:
     norm_eps: float = 1e-5
 
     def __post_init__(self):
+        for name in ("mechanism", "no_attention", "no_mlp"):
+            if isinstance(getattr(self, name), list):  # lists would make the model unhashable
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("vocab_size", "length", "num_layers", "num_heads", "width", "head_dim", "mlp_width", "window"):
             value = getattr(self, name)
             optional = name in ("head_dim", "mlp_width", "window") and value is None
