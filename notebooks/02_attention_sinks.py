@@ -23,7 +23,6 @@ import attnlab as al
 
 al.use_all_cores()
 
-import numpy as np
 
 import toy_tasks as tt
 from attnlab import analysis, attention, report
@@ -72,7 +71,7 @@ for name, run in runs.items():
 sinks = runs["softmax"].trajectory.sinks
 times = analysis.phase_times(sinks, {"backcopy": (1.0, "down"), "bos_attention": 0.25})
 for name in times:
-    print(f"{name} crosses {times[name].level}: {analysis.bootstrap_interval(times[name].values)}")
+    print(f"{name} crosses {times[name].level}: {analysis.bootstrap_interval(times[name].values, censored='late')}")
 
 # %%
 report.dynamics(

@@ -21,6 +21,8 @@ def attention_terms(
 
     Returns, each `[H]`:
       bos_attention: `A[i, 0]` over non-trigger positions, position 0 (where it is 1 under softmax) included.
+      bos_attention_later: the same without position 0, which sees nothing but itself. They differ where weights are
+        not bounded: under ReLU the one weight `A[0, 0]` can be 10 and more, while no other query looks at bos.
       previous_attention: `A[i, i-1]` over trigger positions.
       row_sum: `Σ_u A[i, u]` over all positions.
       null_mass: mass on null columns (K bias, softmax-off-by-one) over all positions; 0 if there are none.
@@ -35,6 +37,7 @@ def attention_terms(
     heads = weights.shape[1]
     return {
         "bos_attention": mean_over(weights[..., 0], dormant),
+        "bos_attention_later": mean_over(weights[..., 0], dormant & (jnp.arange(weights.shape[-2]) > 0)),
         "previous_attention": mean_over(before, at.trigger),
         "row_sum": jnp.mean(mass[..., 0], axis=(0, 2)),
         "null_mass": jnp.zeros(heads) if null is None else jnp.mean(null, axis=(0, 2)),

@@ -27,8 +27,8 @@ class Sinks:
 
     parts -> outputs:
       risks: what `task.risks` names: backcopy, bigram, overall, bigram_code and `excess_` of each. `[]`
-      attention: bos_attention, previous_attention, row_sum, null_mass, dormant_mass_tokens, dormant_mass_triggers,
-        dormant_mass_newline. `[L, H]`
+      attention: bos_attention, bos_attention_later, previous_attention, row_sum, null_mass, dormant_mass_tokens,
+        dormant_mass_triggers, dormant_mass_newline. `[L, H]`
       logits: sink_logit, sink_logit_sd, sink_logit_q10, sink_logit_q90, sink_logit_trigger. `[L, H]`
       values: value_norm_bos, value_norm_bos_raw, value_norm_ordinary, value_norm_ordinary_median, value_norm_trigger,
         value_norm_newline, value_ratio. `[L, H]`
@@ -129,7 +129,7 @@ class Sinks:
         return {name: tuple(sizes[dim] for dim in dims[1:]) for name, dims in self.dims(names).items()}
 
 
-_ATTENTION = ("bos_attention", "previous_attention", "row_sum", "null_mass")
+_ATTENTION = ("bos_attention", "bos_attention_later", "previous_attention", "row_sum", "null_mass")
 _NAMES: dict[str, tuple[str, ...]] = {
     "attention": (*_ATTENTION, "dormant_mass_tokens", "dormant_mass_triggers", "dormant_mass_newline"),
     "logits": ("sink_logit", "sink_logit_sd", "sink_logit_q10", "sink_logit_q90", "sink_logit_trigger"),

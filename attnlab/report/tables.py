@@ -93,19 +93,24 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def verdict_table(verdicts: Sequence[Verdict], title: str | None = None, show_source: bool = False) -> Table:
-    """A rich table, one row per verdict; `show_source` adds the column that a narrow terminal has no room for."""
+def verdict_table(
+    verdicts: Sequence[Verdict], title: str | None = None, show_source: bool = False, show_statement: bool = True
+) -> Table:
+    """A rich table, one row per verdict. A terminal under 110 columns has no room for the statement, nor for sources."""
     from rich.table import Table
     from rich.text import Text
 
-    columns = COLUMNS if show_source else COLUMNS[:-1]
+    hidden = {name for name, show in (("source", show_source), ("what is claimed", show_statement)) if not show}
+    shown = [i for i, column in enumerate(COLUMNS) if column not in hidden]
+    columns = [COLUMNS[i] for i in shown]
     table = Table(title=title, caption=summary_line(verdicts), show_lines=False)
     for column in columns:
         right = column in ("measured", "predicted", "seeds")
-        fold = column in ("what is claimed", "source", "claim")
+        fold = column in ("what is claimed", "source")
         table.add_column(column, justify="right" if right else "left", no_wrap=not fold, overflow="fold")
     for verdict in verdicts:
-        cells: list[Text] = [Text(cell) for cell in _row(verdict)[: len(columns)]]
+        row = _row(verdict)
+        cells: list[Text] = [Text(row[i]) for i in shown]
         cells[1].stylize(STATUS_STYLES[verdict.status])
         table.add_row(*cells)
     return table

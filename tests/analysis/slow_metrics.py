@@ -36,6 +36,7 @@ class Slow:
         on = {"triggers": lambda b, j: self.is_trigger(b, j), "newline": lambda b, j: self.tokens[b, j] == self.newline}
         found = {
             "bos_attention": mean([self.A[b, i, 0] for b, i in self.dormant()]),
+            "bos_attention_later": mean([self.A[b, i, 0] for b, i in self.dormant() if i > 0]),
             "previous_attention": mean([self.A[b, i, i - 1] for b, i in self.all if i > 0 and self.is_trigger(b, i)]),
             "row_sum": mean([math.fsum(self.A[b, i]) for b, i in self.all]),
             "null_mass": 0.0 if self.null is None else mean([self.null[b, i] for b, i in self.all]),
