@@ -1,6 +1,6 @@
 """Gradient flow of small models: `dp/dt = -grad loss(p)`, what gradient descent becomes as its rate goes to zero.
 
-Time is steps x learning rate: `n` steps of gradient descent at rate `lr` end near the flow at `t = n lr`, off by `O(lr)`.
+Time is steps x learning rate: `n` steps of gradient descent at rate `lr` end near the flow at `t = n lr`, `O(lr)` off.
 """
 
 from __future__ import annotations

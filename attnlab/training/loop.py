@@ -63,8 +63,8 @@ class Run:
         return bool(np.any(self.outcome == 2))
 
     def __repr__(self) -> str:
-        counts = {text.split(":")[0]: int(np.sum(self.outcome == code)) for code, text in OUTCOMES.items()}
-        ends = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
+        words = zip(("finished", "diverged", "interrupted"), np.bincount(self.outcome, minlength=3), strict=True)
+        ends = ", ".join(f"{count} {word}" for word, count in words if count)
         speed = f"{self.stats['seconds']:.1f} s, {self.stats['seed_steps_per_second']:.0f} seed-steps/s"
         return f"Run({str(self.path)!r}: {self.config.steps} steps x {len(self.config.seeds)} seeds, {speed}; {ends})"
 

@@ -71,7 +71,10 @@ class SGD:
 
 @struct.dataclass
 class Custom:
-    """An optax transformation of your own. It cannot be rebuilt from a file: `resume` needs it passed again."""
+    """An optax transformation of your own. It cannot be rebuilt from a file: `resume` needs it passed again.
+
+    What is random in it (`optax.add_noise`) is the same for every seed.
+    """
 
     of: optax.GradientTransformation = struct.field(pytree_node=False)
 
@@ -105,5 +108,5 @@ def as_optimizer(value: Any) -> Optimizer:
     found = (
         {f.name: getattr(value, f.name) for f in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else {}
     )
-    lists = {name: np.asarray(x) for name, x in found.items() if isinstance(x, list | tuple)}
+    lists = {name: np.asarray(x) for name, x in found.items() if type(x) in (list, tuple)}
     return dataclasses.replace(cast(Any, value), **lists) if lists else cast(Optimizer, value)

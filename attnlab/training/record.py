@@ -56,8 +56,8 @@ class LogSpaced:
         require(isinstance(self.count, int) and self.count >= 2, "log_spaced", self.count, "an integer >= 2")
 
     def at(self, total: int) -> np.ndarray:
-        spaced = np.unique(np.rint(np.geomspace(1, max(total, 1), self.count - 1)).astype(int))
-        return np.union1d([0], spaced[spaced <= total])
+        spaced = np.rint(np.geomspace(total, 1, self.count - 1)).astype(int)  # from the end: with count 2 only that
+        return np.union1d([0], spaced)
 
 
 @dataclass(frozen=True)
