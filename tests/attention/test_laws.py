@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab import attention
-from attnlab.attention import Sigmoid, causal_mask, key_bias, named, relu, sigmoid, softmax, softmax_off_by_one
+from attnlab.attention import KeyBias, Sigmoid, causal_mask, key_bias, named, relu, sigmoid, softmax, softmax_off_by_one
 
 # Sums of at most 10 weights in [0, 1], float64.
 EXACT = 1e-13
@@ -181,6 +181,22 @@ def test_causal_mask_is_its_definition(num_queries, num_keys, window, prefix) ->
         for u in range(keys):
             near = window is None or t - u < window
             assert mask[row, u] == ((u <= t and near) or u < prefix)
+
+
+def test_initial_parameters_of_the_null_columns() -> None:
+    """One key per head, or one for all; N(0, std^2), within 5 standard errors of 800 draws."""
+    dims = attention.Dims(8, 100, 800)
+    for columns, heads in ((KeyBias(std=0.5, with_value=True), 8), (KeyBias(shared_over_heads=True), 1)):
+        params = columns.init(jax.random.key(0), dims)
+        assert set(params) == ({"key", "value"} if columns.with_value else {"key"})
+        for leaf in params.values():
+            assert leaf.shape == (heads, 100)
+            assert float(jnp.std(leaf)) == pytest.approx(columns.std, rel=5 / (2 * leaf.size) ** 0.5)
+    both = KeyBias(with_value=True).init(jax.random.key(0), dims)
+    assert not np.allclose(both["key"], both["value"])
+    for mechanism in attention.MECHANISMS:
+        learned = set(mechanism.init(jax.random.key(0), dims))
+        assert learned == {"key_bias": {"key"}, "kv_bias": {"key", "value"}}.get(mechanism.name, set())
 
 
 def test_every_mechanism_has_its_own_name_and_is_a_value() -> None:

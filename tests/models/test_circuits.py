@@ -96,6 +96,14 @@ def test_leading_axes_and_vmap() -> None:
     np.testing.assert_allclose(mapped, many.trace(), atol=EXACT)
 
 
+def test_the_product_is_never_multiplied_out() -> None:
+    """No array as large as one side of the dense product."""
+    product = jax.eval_shape(lambda: factored(rows=50, columns=50))
+    for method in (Factored.singular_values, Factored.eigenvalues, Factored.trace, Factored.norm):
+        jaxpr = jax.make_jaxpr(method)(product)
+        assert max(v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars) <= 50 * 3, method.__name__
+
+
 def test_eigenvalues_need_a_square_product() -> None:
     with pytest.raises(ValueError, match=r"eigenvalues: got a product of shape \(5, 7\); allowed is a square one"):
         factored(rows=5).eigenvalues()

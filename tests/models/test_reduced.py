@@ -117,7 +117,7 @@ def test_it_predicts_the_law_of_the_theory_for_the_prefix_it_sees() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_the_ideal_limit_is_the_task() -> None:
-    """30 keys of value xi and weight e^-alpha disturb the logits: by 1 at first, then by at most 4e-3, then by nothing."""
+    """30 keys of value xi and weight e^-alpha disturb the logits: by 1, then by at most 4e-3, then by nothing."""
     task = small_task(length=30)
     model = dataclasses.replace(MODEL, length=30)
     batch = task.sample(jax.random.key(0), 8)
@@ -127,6 +127,8 @@ def test_the_ideal_limit_is_the_task() -> None:
         params = model.construct(jnp.asarray(task.kernel), sink=size, previous=size, value=value)
         law = jax.nn.softmax(model.apply(params, batch.inputs)[0], axis=-1)
         errors.append(float(np.abs(law - oracle).max()))
+        _, tape = model.apply(params, batch.inputs, tape=("blocks.0.mlp.out",))
+        assert (tape["blocks.0.mlp.out"][batch.positions["trigger"]] == 0).all(), "the MLP is silent on triggers"
     assert errors[0] > 0.03
     assert errors[1] < 30 * 20 * np.exp(-12)
     # The oracle is float32.

@@ -221,6 +221,12 @@ def test_embeddings_norms_and_streams_at_the_start() -> None:
     assert (again["unembed"] != other["unembed"]).all()
 
 
+def test_layers_draw_their_own_mechanism_parameters() -> None:
+    blocks = dataclasses.replace(SMALL, mechanism=attention.key_bias).init(jax.random.key(0))["blocks"]
+    first, second = (blocks[layer]["attn"]["mechanism"]["key"] for layer in "01")
+    assert (first != second).all()
+
+
 BAD = {
     "negative width": ({"width": -8}, r"Transformer.width: got -8; allowed is an integer >= 1"),
     "width and heads": ({"num_heads": 3}, r"Transformer.width: got 8; allowed is a multiple of num_heads.*num_heads=3"),
