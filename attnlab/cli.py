@@ -50,7 +50,7 @@ class List:
             console.print(f"[bold]{study.name}[/bold]  {study.title}", highlight=False)
             console.print(f"  {study.reference}", style="dim", highlight=False)
             for preset in study.presets:
-                count = len(study.asserted(preset.name))
+                count = len(study.shown(preset.name))
                 minutes = "not measured" if preset.minutes is None else f"{preset.minutes:g} min"
                 console.print(
                     f"  --preset {preset.name:8s} {count:3d} claims, {minutes:>12s}: {preset.describes}",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         exit_status,
         judge,
         not_run,
+        unasserted,
         verdicts_from_json,
         verdicts_to_json,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "show",
     "summary_line",
     "theory_vs_measured",
+    "unasserted",
     "value_norm_bars",
     "verdict_markdown",
     "verdict_table",
@@ -73,6 +75,7 @@ _HOMES = {
         "exit_status",
         "judge",
         "not_run",
+        "unasserted",
         "verdicts_from_json",
         "verdicts_to_json",
     ),

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, SupportsFloat, get_args
 
-Status = Literal["passed", "failed", "inconclusive", "not run"]
+Status = Literal["passed", "failed", "inconclusive", "differs", "not run"]
 STATUSES: tuple[str, ...] = get_args(Status)
 JSON_FORMAT = 1
 
@@ -59,7 +59,8 @@ class Verdict:
 
     Args:
       claim: the claim judged.
-      status: `passed`, `failed`, `inconclusive` or `not run`.
+      status: `passed`, `failed`, `inconclusive`, `not run`, or `differs`: a claim that is reported but not asserted at
+        this size, and does not hold.
       measured: median over seeds; None when not run.
       interval: smallest and largest value over seeds (the range, not a confidence interval).
       per_seed: the S measured values, in the order of the seeds.
@@ -168,13 +169,20 @@ def not_run(claim: Claim, note: str = "") -> Verdict:
     return Verdict(claim=claim, status="not run", note=note)
 
 
+def unasserted(verdict: Verdict) -> Verdict:
+    """The verdict of a claim that is reported, not asserted: where it does not hold it `differs`, and fails nothing."""
+    status = "differs" if verdict.status in ("failed", "inconclusive") else verdict.status
+    note = "; ".join(part for part in ("reported, not asserted at this size", verdict.note) if part)
+    return dataclasses.replace(verdict, status=status, note=note)
+
+
 def count_statuses(verdicts: Sequence[Verdict]) -> dict[str, int]:
     """How many verdicts have each status, in the order of `STATUSES`."""
     return {status: sum(verdict.status == status for verdict in verdicts) for status in STATUSES}
 
 
 def exit_status(verdicts: Sequence[Verdict]) -> int:
-    """0 if at least one claim passed and none failed or stayed inconclusive, else 1 (for `sys.exit`)."""
+    """0 if at least one claim passed and no asserted one failed or stayed inconclusive, else 1 (for `sys.exit`)."""
     counts = count_statuses(verdicts)
     return 0 if counts["passed"] and not counts["failed"] and not counts["inconclusive"] else 1
 

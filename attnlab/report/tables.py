@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # Sign, word and colour, so that nothing hangs on colour alone.
-STATUS_SIGNS = {"passed": "✓", "failed": "✗", "inconclusive": "?", "not run": "–"}
-STATUS_STYLES = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not run": "dim"}
+STATUS_SIGNS = {"passed": "✓", "failed": "✗", "inconclusive": "?", "differs": "≠", "not run": "–"}
+STATUS_STYLES = {
+    "passed": "green",
+    "failed": "bold red",
+    "inconclusive": "yellow",
+    "differs": "magenta",
+    "not run": "dim",
+}
 COLUMNS = (
     "claim",
     "status",
@@ -96,7 +102,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 def verdict_table(
     verdicts: Sequence[Verdict], title: str | None = None, show_source: bool = False, show_statement: bool = True
 ) -> Table:
-    """A rich table, one row per verdict. A terminal under 110 columns has no room for the statement, nor for sources."""
+    """A rich table, one row per verdict. A narrow terminal has no room for statements, and none has for sources."""
     from rich.table import Table
     from rich.text import Text
 

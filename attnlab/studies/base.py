@@ -42,6 +42,7 @@ class Check:
       allowed: closed interval for the median over seeds; an end may be None.
       predicted: what theory or the paper gives, if one number.
       bands: other intervals for some presets, where the source gives other bands at another size.
+      reported: presets at which the claim is measured and shown, but not asserted (what does not reproduce there).
     """
 
     claim: Claim
@@ -49,6 +50,7 @@ class Check:
     allowed: Interval
     predicted: float | Callable[[Any], float] | None = None
     bands: Mapping[str, Interval] = field(default_factory=dict)
+    reported: tuple[str, ...] = ()
 
     def interval(self, preset: str) -> Interval:
         """What is allowed at this preset."""
@@ -89,9 +91,9 @@ class Study:
             f"--preset: got {name!r}; allowed for {self.name} is {', '.join(p.name for p in self.presets)}."
         )
 
-    def asserted(self, preset: str, only: Sequence[str] = ()) -> tuple[Check, ...]:
-        """The checks asserted at a preset; `only` keeps those whose id begins with one of the given texts."""
-        chosen = tuple(c for c in self.checks if preset in c.claim.presets)
+    def shown(self, preset: str, only: Sequence[str] = ()) -> tuple[Check, ...]:
+        """The checks of a preset, asserted or only reported; `only` keeps those whose id begins with one of them."""
+        chosen = tuple(c for c in self.checks if preset in (*c.claim.presets, *c.reported))
         if not only:
             return chosen
         kept = tuple(c for c in chosen if any(c.claim.id == o or c.claim.id.startswith(o + ".") for o in only))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab.report.claims import Verdict, judge, verdicts_from_json, verdicts_to_json
+from attnlab.report.claims import Verdict, judge, unasserted, verdicts_from_json, verdicts_to_json
 from attnlab.studies.base import Check, Interval, Study
 
 SETTINGS, VERDICTS, REPORT, FIGURES = "study.json", "verdicts.json", "report.html", "figures"
@@ -56,7 +56,7 @@ def reproduce(
     seeds = size.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"--seeds: got {seeds}; allowed is an integer >= 1.")
-    checks = study.asserted(preset, only)
+    checks = study.shown(preset, only)
     known = {c.claim.id for c in checks}
     for name in expect or {}:
         if name not in known:
@@ -85,11 +85,13 @@ def proceed(study: Study, folder: str | Path, *, progress: bool | None = None, s
     say = say or (lambda text: None)
     preset, began = settings["preset"], time.perf_counter()
     expect: dict[str, Interval] = {k: (v[0], v[1]) for k, v in settings["expect"].items()}
-    checks = study.asserted(preset, settings["only"])
+    checks = study.shown(preset, settings["only"])
     lab = study.open_lab(folder, preset, settings["seeds"], progress, say)
     verdicts = []
     for check in checks:
-        verdicts.append(_judge(check, lab, expect.get(check.claim.id, check.interval(preset))))
+        verdict = _judge(check, lab, expect.get(check.claim.id, check.interval(preset)))
+        asserted = preset in check.claim.presets or check.claim.id in expect
+        verdicts.append(verdict if asserted else unasserted(verdict))
     _write(folder / VERDICTS, verdicts_to_json(verdicts))
     say("drawing the figures and the report")
     write_report(study, folder, lab, verdicts, settings, time.perf_counter() - began)

@@ -14,10 +14,10 @@ _A20: dict[str, Any] = {
 }
 
 
-def _sink(name: str, low: float | None, high: float | None):
+def _sink(name: str, low: float | None, high: float | None, metric: str = "bos_attention"):
     return check(
         f"A20.sink.{name}", f"With <s>, {name.replace('_', ' ')} attention {'sinks' if low else 'forms no sink'}.",
-        "raw attention of non-trigger queries on <s>", final(name, "bos_attention"), (low, high), **_A20,
+        "raw attention of non-trigger queries on <s>", final(name, metric), (low, high), **_A20,
     )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def _value(name: str, low: float | None, high: float | None):
 VARIANTS = (
     *(_sink(name, 0.6, None) for name in ("softmax", "softmax_off_by_one", "key_bias")),
     _sink("sigmoid", None, 0.10),
-    _sink("relu", None, 0.005),
+    _sink("relu", None, 0.005, "bos_attention_later"),
     *(_value(name, None, 0.30) for name in ("softmax", "softmax_off_by_one", "key_bias")),
     *(_value(name, 0.7, None) for name in ("sigmoid", "relu")),
     check(

@@ -12,6 +12,11 @@ from attnlab.training import adamw, at, log_spaced, sgd
 from attnlab.training.optimizers import Optimizer
 
 
+def value_of_bos(model: BackcopyReduced, params: Any) -> Any:
+    """What attending to <s> adds to the logits of the reduced model, `[V]`."""
+    return model.ov(params, 0, 0).dense()[model.bos]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One training run of a preset (over all its seeds).
@@ -42,6 +47,7 @@ class Experiment:
             "params": log_spaced(self.sparse),
             "sinks": log_spaced(self.dense, measure),
             "maps": log_spaced(self.sparse, maps),
+            **({"bos_value": log_spaced(self.dense, value_of_bos)} if isinstance(self.model, BackcopyReduced) else {}),
             **({"marks": at(marks, measure)} if marks else {}),
         }
 

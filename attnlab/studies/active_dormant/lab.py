@@ -144,6 +144,16 @@ class Lab:
 
     # Quantities of single claims
 
+    def reduced_drain(self, name: str = "reduced") -> tuple[np.ndarray, np.ndarray]:
+        """Steps `[N]` and norm of the reduced model's value of <s> with its mean over the vocabulary removed, `[S, N]`.
+
+        A constant added to all logits changes nothing, so the mean is a gauge: only what is left can drain.
+        """
+        trajectory = self.run(name).trajectory
+        value = np.asarray(trajectory["bos_value"], np.float64)
+        centred = value - value.mean(axis=-1, keepdims=True)
+        return trajectory.steps("bos_value"), np.linalg.norm(centred, axis=-1)
+
     def low_information_mass(self, name: str) -> np.ndarray:
         """Mass that non-trigger rows put on triggers and newlines, `[S]`."""
         return self.final(name, "dormant_mass_triggers") + self.final(name, "dormant_mass_newline")
