@@ -287,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was recorded is safe, `attnlab resume PATH` goes on", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError, LookupError) as error:
+    except Exception as error:  # those that say themselves what to do become one line; all others keep their traceback
         if not _expected(error):
             raise
         print(f"attnlab: {error}", file=sys.stderr)

@@ -27,7 +27,7 @@ def flags(devices: int) -> str:
 def use_all_cores(seeds: int | None = None) -> int:
     """Set `XLA_FLAGS` for one device per core, at most one per seed; returns their number.
 
-    With a single device JAX's own threading is left on. Raises `RuntimeError` if JAX has its devices already.
+    With a single device JAX's own threading is left on. Raises `RuntimeError` if JAX has fewer devices already.
     """
     number = cores() if seeds is None else max(1, min(cores(), seeds))
     if number == 1:
@@ -38,9 +38,12 @@ def use_all_cores(seeds: int | None = None) -> int:
     import sys
 
     if "jax" in sys.modules:
+        import jax
         from jax._src import xla_bridge
 
         if xla_bridge.backends_are_initialized():
+            if jax.device_count() >= number:
+                return number
             raise RuntimeError(
                 "use_all_cores: JAX has its devices already; call it first, before anything is computed with jax."
             )

@@ -88,21 +88,21 @@ class Session:
         """Gaps and flags of a chunk, on the devices."""
         return device_rules.put((self.plan.gaps[chunk], self.plan.flags[chunk]), self.placement, by_seed=False)
 
-    def lower(self) -> None:
-        """Trace and lower the program. Whatever is wrong with task, model, edits or records shows here, in seconds."""
-        began, c = time.perf_counter(), self.config
+    def trace(self) -> Any:
+        """Trace the program; `.lower(lowering_platforms=("tpu",))` of the result needs no such device."""
+        c = self.config
         step = make_step(c.task, c.model, c.loss, c.batch_size, c.microbatch)
         functions = {name: schedule.of for name, schedule in c.schedules().items()}
         slots = {name: self.plan.slots(name) for name in self.plan.names}
         chunk = make_chunk(step, c.model, functions, slots)
-        spread = device_rules.distribute(chunk, self.placement, CHUNK_BY_SEED)
-
-        def training(*args: Any) -> tuple[State, Any]:  # by this name it is found in logs and profiles
-            return spread(*args)
-
-        jitted = jax.jit(training, donate_argnums=(2,))
+        jitted = jax.jit(device_rules.distribute(chunk, self.placement, CHUNK_BY_SEED), donate_argnums=(2,))
         shapes = self.state_like(self.placement.padded, sharding=self.roots.sharding)
-        self._lowered = jitted.lower(self.optimizer, self.roots, shapes, self.edits, *self.schedule(0))
+        return jitted.trace(self.optimizer, self.roots, shapes, self.edits, *self.schedule(0))
+
+    def lower(self) -> None:
+        """Trace and lower the program. Whatever is wrong with task, model, edits or records shows here, in seconds."""
+        began = time.perf_counter()
+        self._lowered = self.trace().lower()
         self.lower_seconds = self.compile_seconds = time.perf_counter() - began
 
     def compile(self) -> None:
