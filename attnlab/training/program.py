@@ -37,8 +37,14 @@ class State:
 def initial_state(model: Any, optimizer: Optimizer, root: jax.Array) -> State:
     """Parameters from the `init` stream of `root`, a fresh optimizer, step 0."""
     params = model.init(keys.stream(root, "init"))
-    zero = jnp.zeros((), jnp.int32)
-    return State(params, optimizer.transform().init(params), zero, jnp.zeros(()), zero, jnp.full((), -1, jnp.int32))
+    return State(
+        params=params,
+        opt=optimizer.transform().init(params),
+        step=jnp.zeros((), jnp.int32),
+        loss_sum=jnp.zeros(()),
+        loss_count=jnp.zeros((), jnp.int32),
+        diverged_at=jnp.full((), -1, jnp.int32),
+    )
 
 
 def make_step(task: Any, model: Any, loss: losses.Loss, batch_size: int, microbatch: int | None) -> Callable:

@@ -17,7 +17,7 @@ UPDATE = "ATTNLAB_UPDATE_GOLDEN=1 python -m pytest tests/training/test_golden.py
 
 
 def test_twenty_steps(tmp_path):
-    model = tiny_model(norm="layernorm", num_layers=2, num_heads=2)
+    model = tiny_model(norm="layernorm", num_heads=2)
     run = train(tmp_path / "run", al.adamw(1e-2), model=model, steps=20, seeds=2, chunk_steps=20, record={})
     found = {
         "loss": run.trajectory.loss.loss.values[:, 1:].astype(float).tolist(),

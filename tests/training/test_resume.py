@@ -15,12 +15,11 @@ import jax
 import numpy as np
 import optax
 import pytest
-from training_cases import STEPS, same_bits, train, uneven
+from training_cases import STEPS, FixedPoints, TwoLayerLinear, same_bits, squared_error, train, uneven
 
 import attnlab as al
 from attnlab import trajectory
 from attnlab.config import ConfigError
-from attnlab.training import loop
 from attnlab.training.keeper import Keeper
 from attnlab.training.session import Session
 from attnlab.trajectory import RunDirError, RunExistsError, state
@@ -59,15 +58,12 @@ def assert_equals(run: al.Run, unbroken: al.Run) -> None:
 @pytest.mark.parametrize(
     "moments",
     [
-        ["before advance 1"],  # nothing but the manifest and an empty store
-        ["after chunk file 30"],  # in the midst of the files of a chunk
-        ["after journal line 3"],  # records of chunk 2 (line 0 is the header), state of chunk 1
-        [
-            "before state notes 3",
-            "after state notes 2",
-        ],  # state of chunk 1 without its hashes; then right after the next
-        ["after state save 3"],  # all done but the summary
-        ["0.02", "before state save 1"],
+        # nothing but the manifest and an empty store; then in the midst of the files of a chunk
+        ["before advance 1", "after chunk file 30"],
+        # records of chunk 1 (line 0 is the header), state of chunk 0; then its state, without hashes
+        ["after journal line 3", "before state notes 2"],
+        # at any moment, most likely while a state is written; then with all done but the summary
+        ["0.02", "before finish 1"],
     ],
     ids=lambda moments: ", then ".join(moments),
 )
@@ -191,7 +187,8 @@ def test_fewer_devices_than_before(sharded, usual, tmp_path, monkeypatch):
 
 
 def test_what_no_file_can_hold_is_given_again(tmp_path, monkeypatch):
-    own = {"loss": lambda logits, batch: loop.losses.next_token(logits, batch), "record": {"params": al.every(8)}}
+    own = {"task": FixedPoints(), "model": TwoLayerLinear(), "record": {"params": al.every(8)}}
+    own["loss"] = lambda outputs, batch: squared_error(outputs, batch)
     rule = optax.chain(optax.clip_by_global_norm(1.0), optax.add_noise(1e-3, 0.5, key=0), optax.sgd(0.1))
     whole = train(tmp_path / "whole", rule, **own)
     stop_after(2, monkeypatch)

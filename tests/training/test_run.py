@@ -131,7 +131,8 @@ def test_a_diverged_seed_is_reported_and_disturbs_no_other(axis, plain, tmp_path
 
 def test_parameters_lost_in_the_last_update_count_as_diverged(tmp_path):
     """The loss of step 1 is finite, the parameters after it are not, and no later loss tells."""
-    lost = train(tmp_path / "run", al.sgd([0.1, np.inf, 0.3]), steps=1, record={})
+    own = {"task": FixedPoints(), "model": TwoLayerLinear(), "loss": squared_error}
+    lost = train(tmp_path / "run", al.sgd([0.1, np.inf, 0.3]), steps=1, record={}, **own)
     assert lost.outcome.tolist() == [0, 1, 0] and lost.diverged_at.tolist() == [-1, 1, -1]
 
 

@@ -1,0 +1,38 @@
+"""Run by `seed_cost` in a process where JAX threads each operation over all cores: one seed, fused and step by step.
+
+The loop is what one writes without this laboratory: a jitted update, called from Python, on the whole batch at once,
+its data made on the device in the same program. It reads the loss every 10 steps, so it need not wait for every one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import jax
+
+from attnlab import keys
+from attnlab.training.program import initial_state, make_step
+from tests.bench.laptop import Steps, config
+from tests.bench.result import alternate
+
+
+def main(rounds: int, steps: int, *size: int) -> None:
+    settings = config(steps, 1, *size)
+    update = make_step(settings.task, settings.model, settings.loss, settings.batch_size, None)
+    jitted = jax.jit(update, donate_argnums=(3,))
+    root = keys.root(0)
+    held = [initial_state(settings.model, settings.optimizer, root)]
+
+    def loop() -> None:
+        for step in range(steps):
+            held[0] = jitted(settings.optimizer, root, (), held[0])
+            if step % 10 == 9:
+                float(held[0].loss_sum)
+        jax.block_until_ready(held[0])
+
+    print(json.dumps(alternate({"loop over steps, all cores": loop, "1 seed, all cores": Steps(settings)}, rounds)))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
