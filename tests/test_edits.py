@@ -62,8 +62,9 @@ def _without(params, layer, absent):
 def test_removing_what_is_not_there_is_an_error(params) -> None:
     model = dataclasses.replace(MODEL, no_mlp=(1,))
     with pytest.raises(tape.SiteError, match=r"'blocks\.1\.mlp\.out' matches no activation"):
-        model.apply(model.init(jax.random.key(0)), TOKENS, edits=(edits.remove_mlp(1),))
-    assert run(model.init(jax.random.key(0)), edits.remove_block(1), model=model)
+        model.apply(_without(params, 1, ("no_mlp",)), TOKENS, edits=(edits.remove_mlp(1),))
+    _, read = run(_without(params, 1, ("no_mlp",)), edits.remove_block(1), model=model)
+    np.testing.assert_array_equal(read["blocks.1.out"], read["blocks.0.out"])
 
 
 def test_zero_heads(params) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from attnlab.models import Factored, Transformer
 
-MODEL = Transformer(vocab_size=11, length=6, num_layers=2, num_heads=2, width=8, head_dim=3)
+MODEL = Transformer(vocab_size=11, length=6, num_layers=2, num_heads=2, width=8)
 TOKENS = np.random.default_rng(0).integers(0, 11, (2, 6))
 
 
@@ -24,8 +24,8 @@ def test_circuits_say_what_attention_does(layer) -> None:
     for head in range(2):
         kq, ov = MODEL.kq(params, layer, head), MODEL.ov(params, layer, head)
         assert kq.shape == ov.shape == (8, 8)
-        assert kq.rank_bound == ov.rank_bound == 3
-        logits = np.einsum("bui,ij,btj->btu", x, kq.dense(), x) / np.sqrt(3)
+        assert kq.rank_bound == ov.rank_bound == 4
+        logits = np.einsum("bui,ij,btj->btu", x, kq.dense(), x) / np.sqrt(4)
         np.testing.assert_allclose(tape[f"{site}.logits"][:, head], logits, rtol=0, atol=1e-13)
         out = out + np.asarray(tape[f"{site}.weights"][:, head]) @ x @ ov.dense()
     np.testing.assert_allclose(tape[f"{site}.out"], out, rtol=0, atol=1e-13)
@@ -37,7 +37,7 @@ def test_circuits_of_stacked_seeds_and_snapshots() -> None:
     for circuit in (MODEL.kq, MODEL.ov):
         many = circuit(stacked, 1, 1)
         assert many.shape == (3, 8, 8)
-        assert many.singular_values().shape == (3, 3)
+        assert many.singular_values().shape == (3, 4)
         for i in range(3):
             one = circuit(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), 1, 1)
             # float32 products of 3 terms.

@@ -15,7 +15,8 @@ from attnlab import attention, tape
 from attnlab.config import ConfigError
 from attnlab.models import Transformer
 
-SMALL = Transformer(vocab_size=11, length=7, num_layers=2, num_heads=2, width=8)
+# The sizes of tests/test_tape.py, test_edits.py and test_nnx.py: what one file compiles the others need not.
+SMALL = Transformer(vocab_size=11, length=6, num_layers=2, num_heads=2, width=8)
 OPTIONS = {
     "default": {},
     "one layer, one head": {"num_layers": 1, "num_heads": 1},
@@ -40,7 +41,7 @@ OPTIONS = {
     "prefix, alibi": {"prefix": 2, "positions": "alibi"},
     "norm_eps": {"norm_eps": 0.1},
 }
-TOKENS = np.random.default_rng(0).integers(0, 11, (2, 7))
+TOKENS = np.random.default_rng(0).integers(0, 11, (2, 6))
 
 
 def random_params(model, seed: int = 0):
@@ -112,7 +113,7 @@ def influence(model, params=None) -> np.ndarray:
     return np.asarray((jacobian != 0).any(-1))
 
 
-@pytest.mark.parametrize("mechanism", attention.MECHANISMS, ids=lambda m: m.name)
+@pytest.mark.parametrize("mechanism", [attention.softmax, attention.relu, attention.kv_bias], ids=lambda m: m.name)
 def test_later_tokens_have_exactly_no_influence(mechanism) -> None:
     seen = influence(dataclasses.replace(SMALL, mechanism=mechanism))
     t, u = np.indices(seen.shape)
@@ -130,7 +131,7 @@ def test_positions_keep_causality(positions) -> None:
 
 
 def test_window_and_prefix_set_who_is_seen() -> None:
-    t, u = np.indices((7, 7))
+    t, u = np.indices((6, 6))
     two_layers = influence(dataclasses.replace(SMALL, window=3))
     assert (two_layers == ((u <= t) & (t - u <= 2 * 2))).all(), "each layer reaches 2 positions further back"
     prefix = influence(dataclasses.replace(SMALL, prefix=3))
@@ -155,7 +156,7 @@ def test_names_of_the_parameters() -> None:
     names = {".".join(str(part.key) for part in path): leaf.shape for path, leaf in paths}
     assert names == {
         "embed.token": (11, 8),
-        "embed.position": (7, 8),
+        "embed.position": (6, 8),
         "blocks.0.attn_norm.scale": (8,),
         "blocks.0.attn_norm.bias": (8,),
         "blocks.0.attn.query": (8, 2, 4),
@@ -260,8 +261,8 @@ def test_a_bad_setting_is_one_clear_error(change, message) -> None:
 
 def test_bad_calls() -> None:
     params = SMALL.init(jax.random.key(0))
-    with pytest.raises(ConfigError, match="tokens: got '8 positions'; allowed is at most length=7"):
-        SMALL.apply(params, jnp.zeros((1, 8), int))
+    with pytest.raises(ConfigError, match="tokens: got '7 positions'; allowed is at most length=6"):
+        SMALL.apply(params, jnp.zeros((1, 7), int))
     partly = dataclasses.replace(SMALL, no_attention=(1,))
     for call in (partly.kq, partly.ov):
         with pytest.raises(ConfigError, match="layer: got 2; allowed is 0 to 1"):
@@ -274,7 +275,7 @@ def test_bad_calls() -> None:
 
 def test_a_model_is_a_value() -> None:
     """Equal settings are one key of the compilation cache."""
-    again = Transformer(vocab_size=11, length=7, num_layers=2, num_heads=2, width=8)
+    again = Transformer(vocab_size=11, length=6, num_layers=2, num_heads=2, width=8)
     assert again == SMALL and hash(again) == hash(SMALL)
     count = 0
 
