@@ -118,6 +118,6 @@ clamped = al.run(
     edits=(zero("blocks.0.attn.weights", mask=first_column),),
 )
 for name, run in (("free", softmax), ("clamped", clamped)):
-    loss = run.trajectory.loss.loss.isel(step=-1)
+    loss = run.trajectory.loss.isel(step=-1)
     low, high = float(loss.min()), float(loss.max())
     print(f"{name:8s} training loss at the end {float(loss.median()):.4f} (range {low:.4f} to {high:.4f})")

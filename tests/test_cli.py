@@ -26,7 +26,15 @@ def attnlab(*arguments: str) -> int:
 
 
 def test_help_and_list_load_no_jax():
-    code = "import sys\nfrom attnlab import cli\ntry:\n cli.main(sys.argv[1:])\nexcept SystemExit: pass\nprint('jax' in sys.modules)"
+    code = """
+import sys
+from attnlab import cli
+try:
+    cli.main(sys.argv[1:])
+except SystemExit:
+    pass
+print("jax" in sys.modules)
+"""
     for arguments in (["--help"], ["list"], ["reproduce", "--help"], ["list", "active-dormant"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.strip().endswith("False"), arguments

@@ -70,7 +70,7 @@ def run_report(path: str | Path, out: str | Path | None = None) -> Path:
     trajectory = _as_trajectory(path)
     figures = {}
     for record in trajectory.records:
-        data = trajectory[record]
+        data = _dataset(trajectory, record)
         scalars = {
             name: np.asarray(data[name]) for name in CURVES if name in data and data[name].dims == ("seed", "step")
         }
@@ -99,9 +99,15 @@ def _as_trajectory(run: Any) -> Trajectory:
     return run.trajectory if hasattr(run, "trajectory") else open_trajectory(run)
 
 
+def _dataset(trajectory: Trajectory, record: str) -> Any:
+    """A record as a Dataset, also if it is a single array."""
+    data = trajectory[record]
+    return data if hasattr(data, "data_vars") else data.to_dataset(name=record)
+
+
 def _record(trajectory: Trajectory, leaf: str) -> str | None:
     """The first record that has a leaf of this name."""
-    return next((record for record in trajectory.records if leaf in trajectory[record]), None)
+    return next((record for record in trajectory.records if leaf in _dataset(trajectory, record)), None)
 
 
 def _attention(trajectory: Trajectory, record: str, steps: np.ndarray, names: tuple[str, ...]) -> list[Panel]:
@@ -151,9 +157,9 @@ def _circuits(
 def _curves(trajectory: Trajectory) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
     """The risks if they are recorded, else the training loss."""
     for record in trajectory.records:
-        data = trajectory[record]
+        data = _dataset(trajectory, record)
         found = {n: np.asarray(data[n]) for n in ("backcopy", "excess_bigram") if n in data}
         if found:
             return np.asarray(data.step), found
     loss = trajectory["loss"]
-    return np.asarray(loss.step)[1:], {"loss": np.asarray(loss["loss"])[:, 1:]}
+    return np.asarray(loss.step)[1:], {"loss": np.asarray(loss)[:, 1:]}

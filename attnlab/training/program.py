@@ -93,7 +93,7 @@ def _keep_type(new: jax.Array, old: jax.Array) -> jax.Array:
 def evaluate(name: str, of: Callable, model: Any, state: State) -> Any:
     """One row of a record. `loss` is the mean training loss since the last row of it (nan before the first step)."""
     if name == "loss":
-        return {"loss": state.loss_sum / state.loss_count}
+        return state.loss_sum / state.loss_count
     return jax.tree.map(jnp.asarray, of(model, state.params))
 
 

@@ -1,4 +1,4 @@
-"""The study: its table is sound, its smoke preset runs end to end, its paper preset lowers, a wrong expectation fails."""
+"""The study: a sound table, a smoke preset that runs end to end, a paper preset that lowers, failures that are named."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def test_twenty_steps(tmp_path):
     model = tiny_model(norm="layernorm", num_heads=2)
     run = train(tmp_path / "run", al.adamw(1e-2), model=model, steps=20, seeds=2, chunk_steps=20, record={})
     found = {
-        "loss": run.trajectory.loss.loss.values[:, 1:].astype(float).tolist(),
+        "loss": run.trajectory.loss.values[:, 1:].astype(float).tolist(),
         "parameter_norm": np.sqrt(
             sum(np.square(x.astype(float)).reshape(2, -1).sum(1) for x in jax.tree.leaves(run.params))
         ).tolist(),

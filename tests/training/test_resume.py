@@ -186,6 +186,20 @@ def test_fewer_devices_than_before(sharded, usual, tmp_path, monkeypatch):
     np.testing.assert_allclose(run.params["unembed"], sharded.params["unembed"], atol=1e-5)
 
 
+def test_a_state_that_is_ahead_of_the_journal_is_not_used(usual, tmp_path, monkeypatch):
+    """The journal lost its last line (a copy made while the run went on): its chunk is done again."""
+    stop_after(3, monkeypatch)
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "run")
+    monkeypatch.undo()
+    journal = tmp_path / "run" / "journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    assert state.steps(tmp_path / "run" / "state") == [16, STEPS]
+    resumed = al.resume(tmp_path / "run", devices=jax.devices()[:1], progress=False)
+    assert resumed.stats["resumed_at"] == 16
+    assert_equals(resumed, usual)
+
+
 def test_what_no_file_can_hold_is_given_again(tmp_path, monkeypatch):
     own = {"task": FixedPoints(), "model": TwoLayerLinear(), "record": {"params": al.every(8)}}
     own["loss"] = lambda outputs, batch: squared_error(outputs, batch)

@@ -35,7 +35,7 @@ ROUNDING = 1e-5
 
 
 def test_it_learns(usual):
-    loss = usual.trajectory.loss.loss
+    loss = usual.trajectory.loss
     assert loss.dims == ("seed", "step") and np.isnan(loss.sel(step=0)).all()
     first, last = loss.sel(step=1), loss.isel(step=slice(-4, None)).mean("step")
     assert (last < 0.8 * first).all(), (first.values, last.values)
@@ -66,7 +66,7 @@ def test_a_seed_in_turn_trains_as_if_it_were_alone(usual, tmp_path):
     alone = train(tmp_path / "run", al.adamw(RATES[1]), seeds=[1])
     # `map` runs the same instructions for every seed, however many there are, and whatever the rates of the others.
     assert same_bits(seed_of(usual.params, 1), seed_of(alone.params, 0))
-    others = alone.trajectory.loss.loss.values[0], usual.trajectory.loss.loss.values[1]
+    others = alone.trajectory.loss.values[0], usual.trajectory.loss.values[1]
     assert same_bits(*others)
 
 
@@ -108,7 +108,7 @@ def test_any_step_can_be_recomputed(plain):
         # Parameters of up to 3, gradients that two programs round differently.
         assert largest_difference(expected, after) < 2e-6
         assert largest_difference(before, after) > 1e-2
-        np.testing.assert_allclose(at.loss.loss.sel(seed=place, step=8), loss, rtol=1e-5)
+        np.testing.assert_allclose(at.loss.sel(seed=place, step=8), loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("axis", ["map", "vmap"])
@@ -116,7 +116,7 @@ def test_a_diverged_seed_is_reported_and_disturbs_no_other(axis, plain, tmp_path
     calm = plain if axis == "map" else train(tmp_path / "calm", al.sgd([0.1, 0.2, 0.3]), seed_axis=axis)
     wild = train(tmp_path / "wild", al.sgd([0.1, 1e30, 0.3]), seed_axis=axis)
     assert wild.outcome.tolist() == [0, 1, 0] and not wild.interrupted
-    loss = wild.trajectory.loss.loss
+    loss = wild.trajectory.loss
     first = 1 + int(np.argmin(np.isfinite(loss.sel(seed=1).values[1:])))  # every step has its loss in so short a run
     assert wild.diverged_at.tolist() == [-1, first, -1]
     for place in (0, 2):

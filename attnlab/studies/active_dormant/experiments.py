@@ -114,12 +114,10 @@ def experiments(preset: str) -> dict[str, Experiment]:
             attention.softmax,
             attention.softmax_off_by_one,
             attention.key_bias,
-            attention.kv_bias,
-            attention.sigmoid_normalized,
             attention.sigmoid,
             attention.relu,
         )
-        without = (attention.softmax, attention.softmax_off_by_one, attention.key_bias, attention.sigmoid)
+        without = (attention.softmax, attention.key_bias, attention.sigmoid)
         return {
             **{m.name: EVENING.make(2000, mechanism=m) for m in with_bos},
             **{f"no_bos_{m.name}": EVENING.make(2000, mechanism=m, task=no_bos) for m in without},

@@ -169,7 +169,7 @@ class Lab:
 
     def loss_drop(self, name: str) -> np.ndarray:
         """Training loss of the last record over that of the first, `[S]`."""
-        loss = np.asarray(self.run(name).trajectory["loss"]["loss"])
+        loss = np.asarray(self.run(name).trajectory["loss"])
         return loss[:, -1] / loss[:, 1]
 
     def finite_share(self) -> float:
