@@ -1,4 +1,4 @@
-"""The study: a sound table, a smoke preset that runs end to end, a paper preset that lowers, failures that are named."""
+"""The study: a sound table, a smoke preset that runs end to end, a paper preset that lowers, failures that are told."""
 
 from __future__ import annotations
 
