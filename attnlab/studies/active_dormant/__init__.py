@@ -44,6 +44,9 @@ NOTES = """
 - **The reduced model has two ends.** All dormant queries share one weight on `<s>`, so a value there is a bias that
   the MLP can take over or leave. Two laptop seeds of four drain it; two keep the log frequencies of the characters in
   it, which costs nothing. F10.drain is therefore reported, not asserted.
+- **Sigmoid attention can sink too.** Over the four seeds of `attnlab reproduce active-dormant --preset evening` the raw
+  attention on `<s>` is .21 in the median (.02 to .43) and the value ratio .50 (.45 to .85), where the specification's
+  single seed gave .046 and .83. A20.sink.sigmoid and A20.value.sigmoid are reported, not asserted.
 - At laptop size no claim about residual peaks is made: they need the paper's size and 10,000 steps.
 """
 
