@@ -325,7 +325,7 @@ def _tell(study: Any, outcome: Any) -> int:
     if not console.is_terminal:
         console = Console(width=150)  # a log file has no width of its own
     console.print(verdict_table(outcome.verdicts, title=study.title, show_statement=console.width >= 110))
-    print(summary_line(outcome.verdicts), f"{outcome.seconds / 60:.1f} minutes.")
+    print(f"{summary_line(outcome.verdicts)}; {outcome.seconds / 60:.1f} minutes.")
     failed = [v.claim.id for v in outcome.verdicts if v.status == "failed"]
     if failed:
         print(f"failed: {', '.join(failed)}")

@@ -138,7 +138,7 @@ def write_report(
     return write_html(
         folder / REPORT,
         title=study.title,
-        summary=f"{summary_line(verdicts)} {size}{took}. {study.reference}",
+        summary=f"{summary_line(verdicts)}. {size}{took}. {study.reference}",
         verdicts=verdicts,
         figures={caption: files[name] for name, (caption, _) in drawn.items()},
         scrubbers=study.scrubbers(lab),
