@@ -57,8 +57,8 @@ STUDY = Study(
     "Gu et al.: When Attention Sink Emerges in Language Models, arXiv 2410.10781 (2024).",
     presets=(
         Preset("smoke", "theory in full, tiny models for 60 steps", None, 2),
-        Preset("laptop", "width 64, length 64, 2,000 steps: softmax, ReLU, reduced model; 2 CPU cores", None, 4),
-        Preset("evening", "eight runs: attention variants with and without <s>, 2,000 steps; 2 CPU cores", None, 4),
+        Preset("laptop", "width 64, length 64, 2,000 steps: softmax, ReLU, reduced model; 2 CPU cores", 4.3, 4),
+        Preset("evening", "eight runs: attention variants with and without <s>, 2,000 steps; 2 CPU cores", 24, 4),
         Preset("paper", "width 256, length 256, batch 512, 10,000 steps, 1 and 3 layers; an accelerator", None, 3),
     ),
     checks=(*TASK, *THEOREMS, *METRIC, *SMOKE, *SOFTMAX, *RELU, *REDUCED, *INTERVENTIONS, *VARIANTS, *PAPER_SIZE),
