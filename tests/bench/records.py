@@ -37,9 +37,8 @@ def record_overhead(quick: bool) -> Iterator[Result]:
             "sinks": al.every(gap, al.analysis.sinks(task, batch_size=64)),
             "maps": al.every(gap, al.analysis.attention_maps(task, sequences=2)),
         }
-        variants = {
-            name: _training(Path(folder), name, steps, record) for name, record in (("none", {}), ("all", everything))
-        }
+        wanted = {"none": {}, "params": {"params": everything["params"]}, "all": everything}
+        variants = {name: _training(Path(folder), name, steps, record) for name, record in wanted.items()}
         seconds = alternate(variants, 1 if quick else 5)
         written = sum(f.stat().st_size for f in Path(folder).glob("all-1/trajectory.zarr/**/*") if f.is_file())
     fastest = {name: min(found) for name, found in seconds.items()}
