@@ -175,7 +175,7 @@ class Train:
         print(run)
         print(run.trajectory)
         print(f"look at it:  attnlab report {run.path}")
-        return 1 if (run.outcome == 1).any() else 0
+        return _status(run)
 
 
 @dataclasses.dataclass
@@ -202,7 +202,7 @@ class Resume:
 
         run = resume(self.path)
         print(run)
-        return 1 if (run.outcome == 1).any() else 0
+        return _status(run)
 
 
 @dataclasses.dataclass
@@ -292,6 +292,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"attnlab: {error}", file=sys.stderr)
         return 2
+
+
+def _status(run: Any) -> int:
+    """130 for a run that Ctrl-C ended early, 1 if a seed diverged, else 0."""
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return 1 if (run.outcome == 1).any() else 0
 
 
 def _expected(error: Exception) -> bool:

@@ -65,6 +65,8 @@ class Lab:
                 path=path,
                 progress=self._progress,
             )
+        if result.interrupted:
+            raise KeyboardInterrupt  # what was recorded is safe; the study can be gone on with
         seconds = time.perf_counter() - began
         self.training_seconds += seconds
         rate = result.stats["seed_steps_per_second"]
