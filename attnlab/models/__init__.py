@@ -2,4 +2,5 @@
 
 from attnlab.models.factored import Factored as Factored
 from attnlab.models.reduced import BackcopyReduced as BackcopyReduced
+from attnlab.models.regression_attention import RegressionAttention as RegressionAttention
 from attnlab.models.transformer import Transformer as Transformer

@@ -79,7 +79,7 @@ def run(
     batch_size: int = 64,
     record: Mapping[str, Schedule] | None = None,
     path: str | Path | None = None,
-    loss: Any = losses.next_token,
+    loss: Any = None,
     edits: Sequence[Any] = (),
     chunk_steps: int | None = None,
     microbatch: int | None = None,
@@ -104,7 +104,8 @@ def run(
       batch_size: sequences per update.
       record: names -> schedules, e.g. `{"params": every(50)}`. The training loss is always there, as `loss`.
       path: the run directory; must not exist. Default: a new one under `runs/`.
-      loss: `(logits, batch) -> [B, T]` per position; averaged under the batch's mask.
+      loss: `(logits, batch) -> [B, T]` per position; averaged under the batch's mask. Default: `squared_error` if the
+        task's targets are real numbers, `next_token` if they are tokens (`attnlab.training.losses`).
       edits: edits that hold throughout training (clamped training).
       chunk_steps: updates of one program call, after which records are written. Default: a twentieth of the run, 100
         to 1,000.
@@ -126,7 +127,7 @@ def run(
         seeds=labels,
         batch_size=batch_size,
         record={} if record is None else record,
-        loss=loss,
+        loss=losses.natural(task) if loss is None else loss,
         edits=edits,  # type: ignore[arg-type]  (made a tuple there)
         chunk_steps=default_chunk_steps(steps) if chunk_steps is None else chunk_steps,
         microbatch=microbatch,

@@ -1,4 +1,4 @@
-"""Losses per position, in nats, and their mean under the batch's mask, which is what training minimises."""
+"""Losses per position and their mean under the batch's mask, which is what training minimises."""
 
 from __future__ import annotations
 
@@ -15,9 +15,23 @@ Loss = Callable[[Any, Batch], Array]
 
 
 def next_token(logits: Float[Array, "*B T V"], batch: Batch) -> Float[Array, "*B T"]:
-    """Cross entropy of the next token: `-log softmax(logits_t)[target_t]`."""
+    """Cross entropy of the next token, in nats: `-log softmax(logits_t)[target_t]`."""
     log_probs = jax.nn.log_softmax(logits)
     return -jnp.take_along_axis(log_probs, batch.targets[..., None], axis=-1)[..., 0]
+
+
+def squared_error(predictions: Float[Array, "*B T m"], batch: Batch) -> Float[Array, "*B T"]:
+    """`mean_i (prediction_ti - target_ti)^2`, the mean over the `m` outputs."""
+    gap = predictions - batch.targets
+    return jnp.mean(gap * gap, axis=-1)
+
+
+def natural(task: Any) -> Loss:
+    """`squared_error` for a task whose targets are real numbers, `next_token` for one whose targets are tokens."""
+    if not hasattr(task, "sample"):
+        return next_token  # no task at all: the settings say so
+    targets = jax.eval_shape(lambda key: task.sample(key, 1).targets, jax.random.key(0))
+    return squared_error if jnp.issubdtype(targets.dtype, jnp.floating) else next_token
 
 
 def total_weight(batch: Batch) -> Float[Array, ""]:

@@ -1,0 +1,226 @@
+"""One attention layer that reads a prompt of labelled pairs and predicts the label of a query (He et al., 2503.12734).
+
+No positions, no MLP, no norm, no residual stream, no bias: the whole model is its circuits KQ and OV, and what the
+paper proves about it is said of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from attnlab.attention.base import WeightMap
+from attnlab.attention.maps import SOFTMAX
+from attnlab.config import require
+from attnlab.models.factored import Factored
+from attnlab.models.layers import Draw, draw, matrix
+from attnlab.tape import Edit, Sites, Tape
+from toy_tasks.base import Prompt
+
+Params = dict[str, Any]
+Form = Literal["separate", "merged", "reduced"]
+Start = Literal["torch", "small", "opposite"]
+
+
+class Circuits(NamedTuple):
+    """What attention reads and writes, of every head, multiplied out (they are `D x D` with `D = d + m`, no more).
+
+    Attributes:
+      kq: `Float[*S, H, D, D]`, row = coordinate of the key token, column = of the query token; scale included.
+      ov: `Float[*S, H, D, m]`, row = coordinate of the value token, column = output.
+    """
+
+    kq: Array
+    ov: Array
+
+
+@dataclass(frozen=True)
+class RegressionAttention:
+    """`yhat = sum_h (sum_c A^h_c z_c) OV^h`, `A^h = map(z_1 KQ^h z_q, ..., z_C KQ^h z_q)`, `z = (x, y)`, `z_q = (x_q, 0)`.
+
+    The query is no key. `D = d + m` is the width of a token; heads are as wide (`K = D`), which is part of the result:
+    narrower heads cannot have a KQ proportional to the identity.
+
+    Attributes:
+      dim: `d`, width of an input.
+      num_heads: `H`.
+      num_outputs: `m`, labels of a pair.
+      form: `separate`: `query, key, value [D, H, K]`, `output [H, K, m]`, with `KQ = W_K W_Q^T / sqrt(K)` and
+        `OV = W_V W_O`. `merged`: `kq [H, D, D]`, `ov [H, D, m]`. `reduced`: `omega [H]`, `mu [H, m]`, with
+        `KQ = diag(omega, ..., omega, 0)` and `OV = mu` on the labels alone.
+      map: from attention logits to weights (`attnlab.attention.maps`).
+      start: initial values. `torch`: U(-1, 1) / sqrt(fan in), as `torch.nn.Linear`; `merged` and `reduced` get
+        N(0, scale^2) instead. `small`: the identity times `scale` in every matrix, the authors' small start (`separate`
+        only: it makes all heads equal). `opposite`: the same with `W_Q` (or `omega`) negative in every second head.
+      scale: of the start.
+    """
+
+    dim: int
+    num_heads: int = 2
+    num_outputs: int = 1
+    form: Form = "separate"
+    map: WeightMap = SOFTMAX
+    start: Start = "torch"
+    scale: float = 0.02
+
+    num_layers = 1
+
+    def __post_init__(self):
+        for name in ("dim", "num_heads", "num_outputs"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(whole, f"RegressionAttention.{name}", value, "an integer >= 1")
+        for name, kind in (("form", Form), ("start", Start)):
+            value = getattr(self, name)
+            require(value in get_args(kind), f"RegressionAttention.{name}", value, " | ".join(get_args(kind)))
+        require(self.scale > 0, "RegressionAttention.scale", self.scale, "a number > 0")
+
+    @property
+    def width(self) -> int:
+        """`D`, the width of a token."""
+        return self.dim + self.num_outputs
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Initial parameters; see `form` and `start`."""
+        shapes = self._shapes()
+        if self.start != "torch":
+            return {name: self._identity(name, shape) for name, shape in shapes.items()}
+        if self.form != "separate":
+            return draw(key, {name: Draw("normal", shape, self.scale) for name, shape in shapes.items()})
+        fan = {name: self.width for name in shapes} | {"output": self.width * self.num_heads}
+        return draw(key, {name: matrix("torch", shape, fan[name], 0.0) for name, shape in shapes.items()})
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        wide, heads, out = self.width, self.num_heads, self.num_outputs
+        if self.form == "separate":
+            return dict.fromkeys(("query", "key", "value"), (wide, heads, wide)) | {"output": (heads, wide, out)}
+        if self.form == "merged":
+            return {"kq": (heads, wide, wide), "ov": (heads, wide, out)}
+        return {"omega": (heads,), "mu": (heads, out)}
+
+    def _identity(self, name: str, shape: tuple[int, ...]) -> Array:
+        """`scale` times the identity in every head (ones in a vector); labels go to outputs."""
+        heads_first = name not in ("query", "key", "value")
+        if name in ("omega", "mu"):
+            value = np.ones(shape)
+        elif name in ("ov", "output"):
+            value = np.broadcast_to(np.eye(self.width)[:, self.dim :], shape)
+        else:
+            value = np.broadcast_to(np.eye(self.width), (self.num_heads, self.width, self.width))
+            value = value if heads_first else np.moveaxis(value, 0, 1)
+        if self.start == "opposite" and name in ("query", "kq", "omega"):
+            sign = (-1.0) ** np.arange(self.num_heads)
+            value = value * (sign[:, None] if name == "query" else sign.reshape(-1, *[1] * (len(shape) - 1)))
+        return jnp.asarray(self.scale * value, jnp.float32)
+
+    def construct(self, omega: Any, mu: Any) -> Params:
+        """Parameters whose head `h` has `KQ = diag(omega_h, 0)` and `OV = (0, mu_h)`.
+
+        Args:
+          omega: `[H]`, or `[H, d]` for a diagonal that differs by coordinate (not in the form `reduced`).
+          mu: `[H]`, or `[H, m]`.
+        """
+        heads, d, wide, out = self.num_heads, self.dim, self.width, self.num_outputs
+        omega, mu = jnp.asarray(omega, float), jnp.asarray(mu, float).reshape(heads, -1)
+        require(omega.shape in ((heads,), (heads, d)), "omega", omega.shape, f"({heads},) or ({heads}, {d})")
+        require(mu.shape == (heads, out), "mu", mu.shape, f"({heads}, {out})")
+        if self.form == "reduced":
+            require(omega.ndim == 1, "omega", omega.shape, f"({heads},) in the form 'reduced'")
+            return {"omega": omega, "mu": mu}
+        diagonal = omega if omega.ndim == 2 else jnp.broadcast_to(omega[:, None], (heads, d))
+        kq = jnp.zeros((heads, wide, wide)).at[:, jnp.arange(d), jnp.arange(d)].set(diagonal)
+        ov = jnp.zeros((heads, wide, out)).at[:, d:].set(jnp.eye(out) * mu[:, None, :])
+        if self.form == "merged":
+            return {"kq": kq, "ov": ov}
+        eye = jnp.broadcast_to(jnp.eye(wide)[:, None], (wide, heads, wide))
+        query = jnp.moveaxis(kq, (0, 1, 2), (1, 2, 0)) * wide**0.5
+        return {"query": query, "key": eye, "value": eye, "output": ov}
+
+    def circuits(self, params: Params) -> Circuits:
+        """KQ and OV of every head, whatever the form; leading axes of the parameters stay."""
+        if self.form == "merged":
+            return Circuits(params["kq"], params["ov"])
+        if self.form == "separate":
+            kq = jnp.einsum("...ihk,...jhk->...hij", params["key"], params["query"]) * self.width**-0.5
+            return Circuits(kq, jnp.einsum("...ihk,...hko->...hio", params["value"], params["output"]))
+        inputs = jnp.diag(jnp.arange(self.width) < self.dim)
+        labels = jnp.eye(self.width)[:, self.dim :]
+        return Circuits(params["omega"][..., None, None] * inputs, params["mu"][..., None, :] * labels)
+
+    def kq(self, params: Params, layer: int = 0, head: int = 0) -> Factored:
+        """`W_K W_Q^T / sqrt(K)` of one head, `[D, D]`: the logit of query `z_q` at the token `z` is `z KQ z_q`."""
+        self._check(layer, head)
+        if self.form == "separate":
+            query = jnp.swapaxes(params["query"][..., :, head, :], -1, -2)
+            return Factored(params["key"][..., :, head, :] * self.width**-0.5, query)
+        return _whole(self.circuits(params).kq[..., head, :, :])
+
+    def ov(self, params: Params, layer: int = 0, head: int = 0) -> Factored:
+        """`W_V W_O` of one head, `[D, m]`: attending to the token `z` adds `z OV` to the prediction."""
+        self._check(layer, head)
+        if self.form == "separate":
+            return Factored(params["value"][..., :, head, :], params["output"][..., head, :, :])
+        return _whole(self.circuits(params).ov[..., head, :, :])
+
+    def _check(self, layer: int, head: int) -> None:
+        require(layer == 0, "layer", layer, "0: this model has one layer")
+        require(0 <= head < self.num_heads, "head", head, f"0 to {self.num_heads - 1}")
+
+    def apply(
+        self, params: Params, inputs: Any, *, tape: Sequence[str] = (), edits: Sequence[Edit] = ()
+    ) -> tuple[Float[Array, "*B 1 m"], Tape]:
+        """The prediction of the query's label, and the activations named in `tape`.
+
+        Args:
+          inputs: a `Prompt`, or tokens `[*B, C + 1, D]` whose last one is the query (layout `masked_key`).
+
+        Sites, in order: `blocks.0.attn.{logits, weights}` `[*B, H, 1, C]`, `blocks.0.attn.head_out` `[*B, H, 1, m]`,
+        `prediction` `[*B, 1, m]`.
+
+        Raises:
+          SiteError: a pattern in `tape` or `edits` that matches no activation.
+        """
+        prompt = inputs if isinstance(inputs, Prompt) else Prompt.of(inputs, self.dim)
+        sites = Sites(tape, edits, prompt)
+        prediction = self.forward(params, prompt, sites)
+        return prediction, sites.finish()
+
+    def forward(self, params: Params, prompt: Prompt, sites: Sites) -> Float[Array, "*B 1 m"]:
+        """`apply` with a given `Sites`."""
+        d, (kq, ov) = self.dim, self.circuits(params)
+        require(prompt.x.shape[-1] == d, "inputs", f"inputs of width {prompt.x.shape[-1]}", f"dim={d}")
+        outputs = prompt.y.shape[-1]
+        require(outputs == self.num_outputs, "inputs", f"{outputs} labels", f"num_outputs={self.num_outputs}")
+        # KQ meets the query first: one direction per head, instead of a key per token and head.
+        asks = jnp.einsum("...j,hij->...hi", prompt.query, kq[..., :d])
+        logits = _over_tokens("...hi,...ci->...hc", asks, prompt)
+        logits = sites("blocks.0.attn.logits", logits[..., None, :])
+        weights = sites("blocks.0.attn.weights", self.map(logits, jnp.ones(logits.shape[-2:], bool)))[..., 0, :]
+        mixed_x = jnp.einsum("...hc,...ci->...hi", weights, prompt.x)
+        mixed_y = jnp.einsum("...hc,...co->...ho", weights, prompt.y)
+        head_out = jnp.einsum("...hi,hio->...ho", mixed_x, ov[:, :d]) + jnp.einsum(
+            "...hi,hio->...ho", mixed_y, ov[:, d:]
+        )
+        head_out = sites("blocks.0.attn.head_out", head_out[..., None, :])
+        return sites("prediction", jnp.sum(head_out, axis=-3))
+
+
+def _over_tokens(equation: str, weights: Array, prompt: Prompt) -> Array:
+    """`einsum(equation, weights, (x, y))` without putting `x` and `y` side by side."""
+    d = prompt.x.shape[-1]
+    return jnp.einsum(equation, weights[..., :d], prompt.x) + jnp.einsum(equation, weights[..., d:], prompt.y)
+
+
+def _whole(dense: Array) -> Factored:
+    """A matrix as a product with the identity."""
+    return Factored(
+        dense,
+        jnp.broadcast_to(
+            jnp.eye(dense.shape[-1], dtype=dense.dtype), (*dense.shape[:-2], dense.shape[-1], dense.shape[-1])
+        ),
+    )
