@@ -116,6 +116,19 @@ class LinearRegression:
         """`T`, the number of tokens, the query included."""
         return 2 * self.context + 1 if self.layout == "interleaved" else self.context + 1
 
+    def describe(self) -> str:
+        """A few lines of text: sizes, laws, conventions."""
+        prior = "I/d" if self.prior_covariance is None else "given"
+        law = ", ".join(n for n in ("covariance", "mean", "prior_covariance") if getattr(self, n) is not None) or "none"
+        return "\n".join(
+            [
+                f"In-context linear regression, d = {self.dim}, C = {self.context} pairs, {self.num_outputs} output(s)",
+                f"layout {self.layout}; inputs {self.input_law}; prior of beta {prior}; given: {law}",
+                f"label noise {self.noise_variance:g} per {self.noise_per}, on the query too: {self.noisy_query}",
+                self.reference,
+            ]
+        )
+
     # ---- the law
 
     @cached_property

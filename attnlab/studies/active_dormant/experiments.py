@@ -27,6 +27,7 @@ class Experiment:
       dense: number of steps (evenly in log) at which the sink measures are recorded.
       sparse: number of steps at which parameters and attention maps are recorded.
       marks: further steps at which the sink measures are recorded.
+      microbatch: sequences per partial gradient; None = by rule.
     """
 
     task: tt.BigramBackcopy
@@ -37,6 +38,7 @@ class Experiment:
     dense: int = 100
     sparse: int = 40
     marks: tuple[int, ...] = ()
+    microbatch: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The records of the run."""

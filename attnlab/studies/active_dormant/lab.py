@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,75 +11,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from attnlab import analysis, training
+from attnlab import analysis
 from attnlab.edits import remove_block
 from attnlab.studies.active_dormant import metric_side, theory_side
-from attnlab.studies.active_dormant.experiments import Experiment, experiments
+from attnlab.studies.active_dormant.experiments import experiments
+from attnlab.studies.lab import Runs
 from attnlab.tape import Edit
 
 EVALUATION = 256  # sequences behind every final number, as in the specification's reference runs
 
 
-class Lab:
-    """The runs of one preset in `folder`, and everything measured on them.
-
-    Attributes:
-      training_seconds: time spent in training so far (so that a claim's own time can be told from it).
-    """
+class Lab(Runs):
+    """The runs of one preset in `folder`, and everything measured on them."""
 
     def __init__(self, folder: Path, preset: str, seeds: int, progress: bool | None, say: Callable[[str], None]):
-        self.folder, self.preset, self.seeds = folder, preset, seeds
-        self._progress, self._say = progress, say
-        self.training_seconds = 0.0
-        self.experiments = experiments(preset)
-        self._memory: dict[Any, Any] = {}
-
-    def _once(self, name: Any, make: Callable[[], Any]) -> Any:
-        if name not in self._memory:
-            self._memory[name] = make()
-        return self._memory[name]
-
-    # Training
-
-    def run(self, name: str) -> training.Run:
-        """The run called `name`: trained now, gone on with, or read from disk."""
-        return self._once(("run", name), lambda: self._train(name))
-
-    def _train(self, name: str) -> training.Run:
-        e: Experiment = self.experiments[name]
-        path = self.folder / "runs" / name
-        began = time.perf_counter()
-        if path.exists():
-            result = training.resume(path, progress=self._progress)
-        else:
-            self._say(f"training {name}: {e.steps} steps, {self.seeds} seeds, batch {e.batch_size}")
-            result = training.run(
-                e.task,
-                e.model,
-                e.optimizer,
-                steps=e.steps,
-                seeds=self.seeds,
-                batch_size=e.batch_size,
-                record=e.record(),
-                path=path,
-                progress=self._progress,
-            )
-        if result.interrupted:
-            raise KeyboardInterrupt  # what was recorded is safe; the study can be gone on with
-        seconds = time.perf_counter() - began
-        self.training_seconds += seconds
-        rate = result.stats["seed_steps_per_second"]
-        self._say(
-            f"  {name}: {seconds:.1f} s ({result.stats['compile_seconds']:.1f} s to compile, {rate:.0f} seed-steps/s)"
-        )
-        return result
-
-    def trained(self) -> list[str]:
-        """Names of the runs that exist by now, in the preset's order."""
-        return [name for name in self.experiments if ("run", name) in self._memory or self._on_disk(name)]
-
-    def _on_disk(self, name: str) -> bool:
-        return (self.folder / "runs" / name / "manifest.json").exists()
+        super().__init__(folder, preset, seeds, progress, say, experiments(preset))
 
     # Theory and task
 
@@ -98,7 +43,7 @@ class Lab:
             "metric": lambda: metric_side.unit_values(self.seeds),
             "repeated": lambda: metric_side.repeated_tokens(self.seeds),
         }
-        return self._once(("theory", part), parts[part])
+        return self.once(("theory", part), parts[part])
 
     @cached_property
     def expected(self) -> Any:
@@ -111,7 +56,7 @@ class Lab:
         """Every sink measure of the final parameters, leaves `[S, ...]`, on `EVALUATION` sequences."""
         e = self.experiments[name]
         probe = analysis.sinks(e.task, batch_size=EVALUATION, by_token=True)
-        return self._once(("final", name), lambda: self._evaluate(probe, name))
+        return self.once(("final", name), lambda: self._evaluate(probe, name))
 
     def _evaluate(self, probe: Any, name: str, edits: tuple[Edit, ...] = ()) -> Any:
         model, params = Edited(self.experiments[name].model, edits), self.run(name).params
@@ -138,7 +83,7 @@ class Lab:
         """Risks with parts ablated, `{part: {risk: [S]}}`."""
         e = self.experiments[name]
         probe = analysis.interventions(e.task, batch_size=EVALUATION)
-        return self._once(("interventions", name), lambda: self._evaluate(probe, name))
+        return self.once(("interventions", name), lambda: self._evaluate(probe, name))
 
     def intervened(self, name: str, part: str) -> dict[str, np.ndarray]:
         """Risks with one part ablated (zero ablation of what it writes)."""
@@ -204,7 +149,7 @@ class Lab:
     def block_effect(self, name: str, metric: str, layer: int) -> np.ndarray:
         """A measure of `layer` in the full model over the same with block 0 zeroed, `[S]`."""
         probe = analysis.sinks(self.experiments[name].task, batch_size=EVALUATION)
-        zeroed = self._once(("without block 0", name), lambda: self._evaluate(probe, name, (remove_block(0),)))
+        zeroed = self.once(("without block 0", name), lambda: self._evaluate(probe, name, (remove_block(0),)))
         return self.final(name, metric, layer) / np.abs(pick(zeroed[metric], 1, layer))
 
     def structure_order(self) -> np.ndarray:
@@ -237,21 +182,6 @@ class Lab:
         return np.array(
             [float(ids <= set(np.argsort(np.where(np.isnan(r), np.inf, r))[:among].tolist())) for r in logits]
         )
-
-    def describe(self) -> dict[str, Any]:
-        """What was run, for the report."""
-        return {
-            name: {
-                "model": repr(e.model),
-                "optimizer": repr(e.optimizer),
-                "steps": e.steps,
-                "batch_size": e.batch_size,
-                "task": e.task.describe(),
-                "stats": self.run(name).stats,
-            }
-            for name, e in self.experiments.items()
-            if name in self.trained()
-        }
 
 
 @dataclass(frozen=True)
