@@ -57,6 +57,28 @@ class Check:
         return self.bands.get(preset, self.allowed)
 
 
+def check(
+    id: str,
+    statement: str,
+    quantity: str,
+    measure: Callable[[Any], Any],
+    allowed: Interval,
+    *,
+    source: str,
+    trust: str,
+    why: str,
+    presets: tuple[str, ...],
+    predicted: float | Callable[[Any], float] | None = None,
+    bands: Mapping[str, Interval] | None = None,
+    reported: tuple[str, ...] = (),
+) -> Check:
+    """A `Check` in one call: the claim's fields, how it is measured, what is allowed and why."""
+    low, high = allowed
+    expected = f"<= {high:g}" if low is None else f">= {low:g}" if high is None else f"in [{low:g}, {high:g}]"
+    claim = Claim(id, statement, source, trust, quantity, expected, why, presets)
+    return Check(claim, measure, allowed, predicted, bands or {}, reported)
+
+
 @dataclass(frozen=True)
 class Study:
     """A paper's claims at several sizes.

@@ -6,11 +6,10 @@ over seeds ("measured band"); every claim says which in its tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from attnlab.report.claims import Claim
-from attnlab.studies.base import Check, Interval
+from attnlab.studies.base import check
 
 PAPER = "Guo et al. 2410.13835"
 SINKS = "Gu et al. 2410.10781"
@@ -19,27 +18,6 @@ LAPTOP = ("laptop",)
 EVENING = ("evening",)
 ACCELERATOR = ("paper",)
 LN_V = 4.19  # ln 66: guessing uniformly over the vocabulary
-
-
-def check(
-    id: str,
-    statement: str,
-    quantity: str,
-    measure: Callable[[Any], Any],
-    allowed: Interval,
-    *,
-    source: str,
-    trust: str,
-    why: str,
-    presets: tuple[str, ...],
-    predicted: float | Callable[[Any], float] | None = None,
-    bands: Mapping[str, Interval] | None = None,
-    reported: tuple[str, ...] = (),
-) -> Check:
-    low, high = allowed
-    expected = f"<= {high:g}" if low is None else f">= {low:g}" if high is None else f"in [{low:g}, {high:g}]"
-    claim = Claim(id, statement, source, trust, quantity, expected, why, presets)
-    return Check(claim, measure, allowed, predicted, bands or {}, reported)
 
 
 def theorem(part: str, name: str) -> Callable[[Any], Any]:

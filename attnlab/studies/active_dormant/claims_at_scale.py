@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnlab.studies.active_dormant.claims import ACCELERATOR, EVENING, PAPER, SINKS, after, check, final
+from attnlab.studies.active_dormant.claims import ACCELERATOR, EVENING, PAPER, SINKS, after, final
+from attnlab.studies.base import check
 
 _A20: dict[str, Any] = {
     "source": f"{SINKS}, attention variants; carried over to Bigram-Backcopy by the specification, 6.2",
