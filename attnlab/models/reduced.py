@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +12,14 @@ from attnlab.attention import Dims, causal_mask
 from attnlab.attention.base import WeightMap
 from attnlab.attention.maps import SOFTMAX
 from attnlab.config import require
+from attnlab.models.base import Model, Params
 from attnlab.models.factored import Factored
 from attnlab.models.layers import Draw, draw, linear, matrix
-from attnlab.tape import Edit, Sites, Tape
-
-Params = dict[str, Any]
+from attnlab.tape import Sites
 
 
 @dataclass(frozen=True)
-class BackcopyReduced:
+class BackcopyReduced(Model):
     """One attention head and one MLP on one-hot tokens: no positions, no residual stream, no norm.
 
         logits_t = sum_u A_tu value(z_u) + relu(up[z_t]) down,      A_t = map of row t of the attention logits.
@@ -99,24 +96,13 @@ class BackcopyReduced:
         params["mlp"] = {"up": jnp.eye(size, self.mlp_width, dtype=rows.dtype), "down": down}
         return params
 
-    def apply(
-        self, params: Params, tokens: Int[Array, "*B T"], *, tape: Sequence[str] = (), edits: Sequence[Edit] = ()
-    ) -> tuple[Float[Array, "*B T V"], Tape]:
-        """Logits of the next token, and the activations named in `tape`.
+    def forward(self, params: Params, inputs: Int[Array, "*B T"], sites: Sites) -> Float[Array, "*B T V"]:
+        """Logits of the next token.
 
         Sites, in order: `blocks.0.attn.{logits, weights}` `[*B, 1, T, U]`, `blocks.0.attn.v` `[*B, 1, U, V]`,
         `blocks.0.attn.head_out` `[*B, 1, T, V]`, `blocks.0.attn.out`, `blocks.0.mlp.{hidden, out}`, `logits`.
-
-        Raises:
-          SiteError: a pattern in `tape` or `edits` that matches no activation.
         """
-        sites = Sites(tape, edits, tokens)
-        logits = self.forward(params, tokens, sites)
-        return logits, sites.finish()
-
-    def forward(self, params: Params, tokens: Int[Array, "*B T"], sites: Sites) -> Float[Array, "*B T V"]:
-        """`apply` with a given `Sites`."""
-        num = tokens.shape[-1]
+        tokens, num = inputs, inputs.shape[-1]
         require(num <= self.length, "tokens", f"{num} positions", f"at most length={self.length}")
         # The head axis of the transformer's sites is kept, with one head.
         logits = sites("blocks.0.attn.logits", self._attention_logits(params, tokens)[..., None, :, :])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from attnlab.attention import Dims, Mechanism, causal_mask, softmax
 from attnlab.config import require
+from attnlab.models.base import Model, Params
 from attnlab.models.factored import Factored
 from attnlab.models.layers import (
     Draw,
@@ -27,9 +27,8 @@ from attnlab.models.layers import (
     norm,
     sinusoidal,
 )
-from attnlab.tape import Edit, Sites, Tape
+from attnlab.tape import Sites
 
-Params = dict[str, Any]
 Activation = Literal["relu", "gelu", "linear"]
 NormPlace = Literal["pre", "post"]
 _CHOICES = {
@@ -39,17 +38,22 @@ _CHOICES = {
     "positions": PositionKind,
     "init_kind": InitKind,
 }
+_OPTIONAL = ("vocab_size", "input_dim", "output_dim", "head_dim", "mlp_width", "window")
 
 
 @dataclass(frozen=True)
-class Transformer:
+class Transformer(Model):
     """Decoder-only transformer, `L` blocks of attention and MLP on a residual stream of width `D`.
 
     Defaults are the settings of Guo et al. (2410.13835, `BBM/model.py`) except for the sizes: pre-LayerNorm, learned
     positions, MLP of 4D with ReLU, no biases, untied output, torch's initial values, embeddings N(0, 1).
 
+    It reads tokens and says logits of the next one. With `input_dim` it reads real vectors, with `output_dim` it says
+    real vectors; each takes the place of one use of the vocabulary, both together need none.
+
     Attributes:
-      vocab_size, length: `V` and the longest `T`.
+      vocab_size, length: `V` (None: no tokens at either end) and the longest `T`.
+      input_dim, output_dim: width of the vectors that it reads (`x W + b` in place of the token's embedding) and says.
       num_layers, num_heads, width: `L`, `H`, `D`.
       head_dim: `K`; None = `D / H`.
       mlp_width: hidden width of the MLP; None = `4 D`.
@@ -65,8 +69,8 @@ class Transformer:
       norm_eps: epsilon of the norms.
     """
 
-    vocab_size: int
-    length: int
+    vocab_size: int | None = None
+    length: int = 0  # a default only because the field before it has one: a length must be given
     num_layers: int = 1
     num_heads: int = 1
     width: int = 64
@@ -87,18 +91,21 @@ class Transformer:
     init_std: float = 0.02
     embed_std: float = 1.0
     norm_eps: float = 1e-5
+    input_dim: int | None = None
+    output_dim: int | None = None
 
     def __post_init__(self):
         for name in ("mechanism", "no_attention", "no_mlp"):
             if isinstance(getattr(self, name), list):  # lists would make the model unhashable
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("vocab_size", "length", "num_layers", "num_heads", "width", "head_dim", "mlp_width", "window"):
+        for name in (*_OPTIONAL, "length", "num_layers", "num_heads", "width"):
             value = getattr(self, name)
-            optional = name in ("head_dim", "mlp_width", "window") and value is None
+            optional = name in _OPTIONAL and value is None
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(optional or whole, f"Transformer.{name}", value, "an integer >= 1")
         whole = isinstance(self.prefix, int) and not isinstance(self.prefix, bool) and self.prefix >= 0
         require(whole, "Transformer.prefix", self.prefix, "an integer >= 0")
+        self._check_ends()
         for name, choices in _CHOICES.items():
             allowed = get_args(choices)
             require(getattr(self, name) in allowed, f"Transformer.{name}", getattr(self, name), " | ".join(allowed))
@@ -122,6 +129,19 @@ class Transformer:
             hint = "See attnlab.attention, or make one with attnlab.attention.from_weights."
             require(isinstance(mechanism, Mechanism), "Transformer.mechanism", mechanism, "a mechanism", hint)
 
+    def _check_ends(self) -> None:
+        """Tokens or vectors, at either end."""
+        vectors = (self.input_dim, self.output_dim)
+        if None in vectors:
+            hint = "A model without a vocabulary needs both input_dim and output_dim."
+            require(self.vocab_size is not None, "Transformer.vocab_size", self.vocab_size, "an integer >= 1", hint)
+        else:
+            hint = "It reads vectors and says vectors: leave vocab_size, input_dim or output_dim out."
+            require(self.vocab_size is None, "Transformer.vocab_size", self.vocab_size, "None", hint)
+        if self.tie_embeddings:
+            for name, value in zip(("input_dim", "output_dim"), vectors, strict=True):
+                require(value is None, f"Transformer.{name}", value, "None with tie_embeddings")
+
     @property
     def dims(self) -> Dims:
         head_dim = self.width // self.num_heads if self.head_dim is None else self.head_dim
@@ -132,9 +152,13 @@ class Transformer:
         return self.mechanism[layer] if isinstance(self.mechanism, tuple) else self.mechanism
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Initial parameters: `embed`, `blocks.{l}.{attn_norm, attn, mlp_norm, mlp}`, `final_norm`, `unembed`."""
+        """Initial parameters: `embed`, `blocks.{l}.{attn_norm, attn, mlp_norm, mlp}`, `final_norm`, `unembed`.
+
+        `embed` holds `token [V, D]`, or `input [input_dim, D]` and `bias [D]` (0, or as `torch.nn.Linear` if that is
+        `init_kind`), and `position [T, D]` if learned; `unembed` is `[D, V]` or `[D, output_dim]`.
+        """
         weights_key, own_key = jax.random.split(key)
-        embed = {"token": Draw("normal", (self.vocab_size, self.width), self.embed_std)}
+        embed = self._init_embed()
         if self.positions == "learned":
             embed["position"] = Draw("normal", (self.length, self.width), self.embed_std)
         params: Params = {
@@ -144,8 +168,15 @@ class Transformer:
         if self.final_norm:
             params["final_norm"] = init_norm(self.norm, self.width)
         if not self.tie_embeddings:
-            params["unembed"] = self._matrix((self.width, self.vocab_size), self.width)
+            outputs = self.vocab_size if self.output_dim is None else self.output_dim
+            params["unembed"] = self._matrix((self.width, outputs), self.width)
         return draw(weights_key, params)
+
+    def _init_embed(self) -> Params:
+        if self.input_dim is None:
+            return {"token": Draw("normal", (self.vocab_size, self.width), self.embed_std)}
+        bias = self._matrix((self.width,), self.input_dim) if self.init_kind == "torch" else jnp.zeros(self.width)
+        return {"input": self._matrix((self.input_dim, self.width), self.input_dim), "bias": bias}
 
     def _matrix(self, shape: tuple[int, ...], fan_in: int) -> Draw:
         return matrix(self.init_kind, shape, fan_in, self.init_std)
@@ -166,27 +197,18 @@ class Transformer:
             }
         return block
 
-    def apply(
-        self, params: Params, tokens: Int[Array, "*B T"], *, tape: Sequence[str] = (), edits: Sequence[Edit] = ()
-    ) -> tuple[Float[Array, "*B T V"], Tape]:
-        """Logits of the next token, and the activations named in `tape`.
+    def forward(
+        self, params: Params, inputs: Int[Array, "*B T"] | Float[Array, "*B T I"], sites: Sites
+    ) -> Float[Array, "*B T V"]:
+        """Logits of the next token, or `output_dim` numbers, at every position.
 
         Sites, in order: `embed`; per block `blocks.{l}.attn.{in, q, k, v, logits, weights, null, head_out, out}`,
-        `blocks.{l}.mlp.{in, hidden, out}`, `blocks.{l}.out` (the residual stream after the block); `final`, `logits`.
+        `blocks.{l}.mlp.{in, hidden, out}`, `blocks.{l}.out` (the residual stream after the block); `final`; `logits`,
+        with `output_dim` called `prediction`.
         Shapes: `q, k, v, head_out [*B, H, T, K]`, attention `logits, weights [*B, H, T, U]`, the rest `[*B, T, D]`.
-
-        Raises:
-          SiteError: a pattern in `tape` or `edits` that matches no activation.
         """
-        sites = Sites(tape, edits, tokens)
-        logits = self.forward(params, tokens, sites)
-        return logits, sites.finish()
-
-    def forward(self, params: Params, tokens: Int[Array, "*B T"], sites: Sites) -> Float[Array, "*B T V"]:
-        """`apply` with a given `Sites`."""
-        num = tokens.shape[-1]
-        require(num <= self.length, "tokens", f"{num} positions", f"at most length={self.length}")
-        x = params["embed"]["token"][tokens]
+        x = self._embed(params["embed"], inputs)
+        num = x.shape[-2]
         if self.positions == "learned":
             x = x + params["embed"]["position"][:num]
         elif self.positions == "sinusoidal":
@@ -198,7 +220,18 @@ class Transformer:
             x = norm(self.norm, params["final_norm"], x, self.norm_eps)
         x = sites("final", x)
         out = params["embed"]["token"].T if self.tie_embeddings else params["unembed"]
-        return sites("logits", linear(x, out))
+        return sites("logits" if self.output_dim is None else "prediction", linear(x, out))
+
+    def _embed(self, params: Params, inputs: Array) -> Array:
+        """Tokens or vectors as vectors of the residual stream, without positions."""
+        reads_tokens = self.input_dim is None
+        num = inputs.shape[-1] if reads_tokens else inputs.shape[-2]
+        require(num <= self.length, "tokens", f"{num} positions", f"at most length={self.length}")
+        if reads_tokens:
+            return params["token"][inputs]
+        width = inputs.shape[-1]
+        require(width == self.input_dim, "inputs", f"vectors of width {width}", f"input_dim={self.input_dim}")
+        return linear(inputs, params["input"]) + params["bias"]
 
     def _block(self, layer: int, block: Params, x: Array, sites: Sites) -> Array:
         for part, run in (("attn", self._attention), ("mlp", self._mlp)):
