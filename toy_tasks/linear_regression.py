@@ -44,7 +44,7 @@ class LinearRegression:
         floor of every risk), or is `beta . x_q` itself.
       covariance, mean: of an input, `[d, d]` and `[d]`; None = the identity and 0. A number stands for its multiple of
         the identity, or the same mean in every coordinate.
-      prior_covariance: of `beta`, `[d, d]` or a number times the identity; None = `I / d`, so that `|beta|^2` is about 1.
+      prior_covariance: of `beta`, `[d, d]` or a number times the identity; None = `I / d`: `|beta|^2` is about 1.
       input_law: `normal`, or `uniform` on a cube of that covariance before rotation.
       supports: for several outputs, the coordinates that each depends on. Output `i` has its own
         `beta_i ~ N(0, prior_covariance)` restricted to these. Empty: one output that depends on all.
@@ -84,7 +84,7 @@ class LinearRegression:
 
     @classmethod
     def multi_task(cls, dim: int = 6, supports: Sequence[Sequence[int]] = ((0, 1, 2, 3), (2, 3, 4, 5))):
-        """The two overlapping tasks of He et al.: `beta ~ N(0, I)` on its support, noise variance 0.1 per coordinate."""
+        """The overlapping tasks of He et al.: `beta ~ N(0, I)` on its support, noise variance 0.1 per coordinate."""
         chosen = tuple(tuple(s) for s in supports)
         return cls(dim, 8 * dim, 0.1, "coordinate", False, prior_covariance=1.0, supports=chosen)
 
@@ -248,11 +248,11 @@ class LinearRegression:
     def _inputs(self, white: Float[Array, "*B d"]) -> Float[Array, "*B d"]:
         x = white
         if self.covariance is not None:
-            x = x @ jnp.asarray(regression_checks.root(self.input_covariance).T, x.dtype)
+            x = x @ jnp.asarray(regression_checks.symmetric_root(self.input_covariance).T, x.dtype)
         return x if self.mean is None else x + jnp.asarray(self.input_mean, x.dtype)
 
     def _betas(self, white: Float[Array, "B m d"]) -> Float[Array, "B m d"]:
         if self.prior_covariance is None and not self.supports:
             return white * np.float32(self.dim**-0.5)
-        roots = np.stack([regression_checks.root(prior) for prior in self.priors])
+        roots = np.stack([regression_checks.symmetric_root(prior) for prior in self.priors])
         return jnp.einsum("bmd,med->bme", white, jnp.asarray(roots, white.dtype))

@@ -1,4 +1,4 @@
-"""What a linear-regression task must satisfy. A complaint names the field, its value, what is allowed, what to do."""
+"""What a linear-regression task must satisfy. A complaint names the field, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,45 @@ if TYPE_CHECKING:
     from toy_tasks.linear_regression import LinearRegression
 
 
+def require(condition: Any, field: str, value: Any, allowed: str) -> None:
+    """Raises ValueError unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{field}: got {value!r}; allowed is {allowed}.")
+
+
+def covariance(field: str, value: np.ndarray) -> None:
+    """Raises ValueError unless the square matrix is a covariance, up to rounding."""
+    require(np.isfinite(value).all(), field, value, "finite numbers")
+    require(np.allclose(value, value.T), field, value, "a symmetric matrix")
+    values = np.linalg.eigvalsh(value)
+    fits = values[0] >= -1e-6 * max(float(values[-1]), 0.0)  # a matrix computed in float32 has zeros up to that
+    require(fits, field, f"an eigenvalue {values[0]:.3g}", "a positive semidefinite matrix")
+
+
+def root(matrix: np.ndarray) -> np.ndarray:
+    """`R [d, r]` with `R R^T` the positive semidefinite matrix of rank `r`; at least one column."""
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > 1e-12 * values[-1]  # zeros of a matrix computed in float64
+    return vectors[:, kept] * np.sqrt(values[kept]) if kept.any() else np.zeros((len(matrix), 1))
+
+
 def array(task: LinearRegression, name: str) -> np.ndarray:
     """A field of the task as a read-only float64 array `[d]` (the mean) or `[d, d]`; a number is spread out."""
+    field = f"LinearRegression.{name}"
     value = np.array(getattr(task, name), np.float64)
     if value.ndim == 0:
         value = np.full(task.dim, value) if name == "mean" else np.eye(task.dim) * value
     wanted = (task.dim,) if name == "mean" else (task.dim, task.dim)
-    _require(value.shape == wanted, name, f"an array of shape {value.shape}", f"a number or an array of shape {wanted}")
-    _require(np.isfinite(value).all(), name, value, "finite numbers")
-    if name != "mean":
-        _require(np.allclose(value, value.T), name, value, "a symmetric matrix")
-        smallest = float(np.linalg.eigvalsh(value)[0])
-        _require(smallest >= -1e-9, name, f"smallest eigenvalue {smallest:.3g}", "a positive semidefinite matrix")
+    require(value.shape == wanted, field, f"an array of shape {value.shape}", f"a number or an array of shape {wanted}")
+    if name == "mean":
+        require(np.isfinite(value).all(), field, value, "finite numbers")
+    else:
+        covariance(field, value)
     value.setflags(write=False)
     return value
 
 
-def root(matrix: np.ndarray) -> np.ndarray:
+def symmetric_root(matrix: np.ndarray) -> np.ndarray:
     """The symmetric square root of a positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
@@ -39,17 +61,14 @@ def check(task: LinearRegression) -> None:
     for name in ("dim", "context"):
         value = getattr(task, name)
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        _require(whole, name, value, "an integer >= 1")
+        require(whole, f"LinearRegression.{name}", value, "an integer >= 1")
     for name, kind in (("noise_per", NoisePer), ("input_law", InputLaw), ("layout", Layout)):
-        _require(getattr(task, name) in get_args(kind), name, getattr(task, name), " | ".join(get_args(kind)))
-    _require(
-        np.isfinite(task.noise_variance) and task.noise_variance >= 0, "noise_variance", task.noise_variance, ">= 0"
-    )
+        allowed = get_args(kind)
+        require(getattr(task, name) in allowed, f"LinearRegression.{name}", getattr(task, name), " | ".join(allowed))
+    noise = task.noise_variance
+    number = isinstance(noise, (int, float, np.floating)) and np.isfinite(noise) and noise >= 0
+    require(number, "LinearRegression.noise_variance", noise, "a finite number >= 0")
     for support in task.supports:
         inside = len(support) > 0 and len(set(support)) == len(support) and all(0 <= c < task.dim for c in support)
-        _require(inside, "supports", support, f"distinct coordinates from 0 to {task.dim - 1}, at least one")
-
-
-def _require(condition: Any, field: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"LinearRegression.{field}: got {value!r}; allowed is {allowed}.")
+        allowed = f"distinct coordinates from 0 to {task.dim - 1}, at least one"
+        require(inside, "LinearRegression.supports", support, allowed)
