@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Key
 from toy_tasks import regression_checks, regression_predictors
 from toy_tasks.base import Batch, Prompt
 from toy_tasks.gaussian import normal
+from toy_tasks.least_squares import EXACT
 
 Layout = Literal["columns", "masked_key", "interleaved"]
 NoisePer = Literal["label", "coordinate"]
@@ -41,11 +42,12 @@ class LinearRegression:
       noise_per: `label`: that is the variance. `coordinate`: it is multiplied by the number of coordinates that the
         label depends on (the multi-task convention of He et al.: `k sigma^2`, where `|beta|^2 = k`).
       noisy_query: whether the label that is asked for carries noise too (He et al.: yes; then the noise variance is the
-        floor of every risk), or is `beta . x_q` itself.
+        floor of every risk), or is `beta . x_q` itself. Interleaved, this is the last label; the others are asked for
+        as they are read.
       covariance, mean: of an input, `[d, d]` and `[d]`; None = the identity and 0. A number stands for its multiple of
         the identity, or the same mean in every coordinate.
       prior_covariance: of `beta`, `[d, d]` or a number times the identity; None = `I / d`: `|beta|^2` is about 1.
-      input_law: `normal`, or `uniform` on a cube of that covariance before rotation.
+      input_law: `normal`, or `uniform` on a cube that is then shaped by the square root of the covariance.
       supports: for several outputs, the coordinates that each depends on. Output `i` has its own
         `beta_i ~ N(0, prior_covariance)` restricted to these. Empty: one output that depends on all.
       layout: what the model reads.
@@ -74,11 +76,11 @@ class LinearRegression:
     reference = "He, Pan, Chen, Yang: In-Context Linear Regression Demystified, arXiv 2503.12734 (2025)"
 
     def __post_init__(self) -> None:
+        regression_checks.check(self)
         object.__setattr__(self, "supports", tuple(tuple(int(c) for c in s) for s in self.supports))
         for name in ("covariance", "mean", "prior_covariance"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, regression_checks.array(self, name))
-        regression_checks.check(self)
 
     # ---- the published settings
 
@@ -167,6 +169,7 @@ class LinearRegression:
         The pairs, their noise, and what a prompt has one of (query, `beta`, noise of the query) come from three keys.
         """
         d, m, num = self.dim, self.num_outputs, self.context
+        regression_checks.require(batch_size >= 1, "batch_size", batch_size, "an integer >= 1")
         pairs_key, noise_key, rest_key = jax.random.split(key, 3)
         rest = self._draw(rest_key, (batch_size, d * (m + 1) + m))
         x = self._inputs(self._input_draw(pairs_key, (batch_size, num, d)))
@@ -176,10 +179,10 @@ class LinearRegression:
             query = self._inputs(self._input_draw(jax.random.fold_in(rest_key, 1), (batch_size, d)))
         beta = self._betas(rest[:, d : d + d * m].reshape(batch_size, m, d))
         scale = jnp.asarray(np.sqrt(self.label_noise), jnp.float32)
-        y = jnp.einsum("bcd,bmd->bcm", x, beta)
+        y = jnp.einsum("bcd,bmd->bcm", x, beta, precision=EXACT)
         if self.noise_variance > 0:
             y = y + scale * self._draw(noise_key, (batch_size, num, m))
-        asked = jnp.einsum("bd,bmd->bm", query, beta)
+        asked = jnp.einsum("bd,bmd->bm", query, beta, precision=EXACT)
         if self.noisy_query:
             asked = asked + scale * rest[:, -m:]
         return self.assemble(Prompt(x, y, query), asked)
@@ -231,6 +234,8 @@ class LinearRegression:
 
         In expectation `mse = bayes + excess`. Means over outputs and over the places that `loss_mask` picks.
         """
+        shape = batch.targets.shape
+        regression_checks.require(logits.shape == shape, "logits", f"shape {logits.shape}", f"that of targets, {shape}")
         best = self.oracle(batch)
         weight = batch.loss_mask[..., None] / (jnp.sum(batch.loss_mask) * self.num_outputs)
         gaps = {"mse": logits - batch.targets, "bayes": best - batch.targets, "excess": logits - best}
@@ -248,11 +253,12 @@ class LinearRegression:
     def _inputs(self, white: Float[Array, "*B d"]) -> Float[Array, "*B d"]:
         x = white
         if self.covariance is not None:
-            x = x @ jnp.asarray(regression_checks.symmetric_root(self.input_covariance).T, x.dtype)
+            factor = jnp.asarray(regression_checks.symmetric_root(self.input_covariance), x.dtype)
+            x = jnp.matmul(x, factor, precision=EXACT)
         return x if self.mean is None else x + jnp.asarray(self.input_mean, x.dtype)
 
     def _betas(self, white: Float[Array, "B m d"]) -> Float[Array, "B m d"]:
         if self.prior_covariance is None and not self.supports:
             return white * np.float32(self.dim**-0.5)
         roots = np.stack([regression_checks.symmetric_root(prior) for prior in self.priors])
-        return jnp.einsum("bmd,med->bme", white, jnp.asarray(roots, white.dtype))
+        return jnp.einsum("bmd,med->bme", white, jnp.asarray(roots, white.dtype), precision=EXACT)

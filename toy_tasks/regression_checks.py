@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -35,7 +36,11 @@ def root(matrix: np.ndarray) -> np.ndarray:
 def array(task: LinearRegression, name: str) -> np.ndarray:
     """A field of the task as a read-only float64 array `[d]` (the mean) or `[d, d]`; a number is spread out."""
     field = f"LinearRegression.{name}"
-    value = np.array(getattr(task, name), np.float64)
+    try:
+        value = np.array(getattr(task, name), np.float64)
+    except (TypeError, ValueError):
+        require(False, field, getattr(task, name), "a number or an array of numbers")
+        raise
     if value.ndim == 0:
         value = np.full(task.dim, value) if name == "mean" else np.eye(task.dim) * value
     wanted = (task.dim,) if name == "mean" else (task.dim, task.dim)
@@ -68,7 +73,8 @@ def check(task: LinearRegression) -> None:
     noise = task.noise_variance
     number = isinstance(noise, (int, float, np.floating)) and np.isfinite(noise) and noise >= 0
     require(number, "LinearRegression.noise_variance", noise, "a finite number >= 0")
-    for support in task.supports:
-        inside = len(support) > 0 and len(set(support)) == len(support) and all(0 <= c < task.dim for c in support)
-        allowed = f"distinct coordinates from 0 to {task.dim - 1}, at least one"
-        require(inside, "LinearRegression.supports", support, allowed)
+    allowed = f"a tuple of tuples of distinct coordinates from 0 to {task.dim - 1}, none of them empty"
+    for support in task.supports if isinstance(task.supports, Sequence) else (task.supports,):
+        listed = isinstance(support, Sequence) and all(isinstance(c, (int, np.integer)) for c in support)
+        inside = listed and len(set(support)) == len(support) > 0 and all(0 <= c < task.dim for c in support)
+        require(inside, "LinearRegression.supports", task.supports, allowed)
