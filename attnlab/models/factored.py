@@ -15,6 +15,12 @@ class Factored:
     left: jax.Array
     right: jax.Array
 
+    @classmethod
+    def whole(cls, dense: Float[Array, "*S M N"]) -> Factored:
+        """A matrix as its product with the identity."""
+        size = dense.shape[-1]
+        return cls(dense, jnp.broadcast_to(jnp.eye(size, dtype=dense.dtype), (*dense.shape[:-2], size, size)))
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (*self.left.shape[:-1], self.right.shape[-1])

@@ -6,7 +6,6 @@ paper proves about it is said of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -17,12 +16,12 @@ from jaxtyping import Array, Float, Key
 from attnlab.attention.base import WeightMap
 from attnlab.attention.maps import SOFTMAX
 from attnlab.config import require
+from attnlab.models.base import Model, Params
 from attnlab.models.factored import Factored
 from attnlab.models.layers import Draw, draw, matrix
-from attnlab.tape import Edit, Sites, Tape
+from attnlab.tape import Sites
 from toy_tasks.base import Prompt
 
-Params = dict[str, Any]
 Form = Literal["separate", "merged", "reduced"]
 Start = Literal["torch", "small", "opposite"]
 
@@ -40,8 +39,10 @@ class Circuits(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RegressionAttention:
-    """`yhat = sum_h (sum_c A^h_c z_c) OV^h`, `A^h = map(z_1 KQ^h z_q, ..., z_C KQ^h z_q)`, `z = (x, y)`, `z_q = (x_q, 0)`.
+class RegressionAttention(Model):
+    """The label of a query, read off the pairs of its context by `H` heads.
+
+        yhat = sum_h (sum_c A^h_c z_c) OV^h,   A^h = map(z_1 KQ^h z_q, ..., z_C KQ^h z_q),   z = (x, y), z_q = (x_q, 0).
 
     The query is no key. `D = d + m` is the width of a token; heads are as wide (`K = D`), which is part of the result:
     narrower heads cannot have a KQ proportional to the identity.
@@ -158,69 +159,65 @@ class RegressionAttention:
         if self.form == "separate":
             query = jnp.swapaxes(params["query"][..., :, head, :], -1, -2)
             return Factored(params["key"][..., :, head, :] * self.width**-0.5, query)
-        return _whole(self.circuits(params).kq[..., head, :, :])
+        return Factored.whole(self.circuits(params).kq[..., head, :, :])
 
     def ov(self, params: Params, layer: int = 0, head: int = 0) -> Factored:
         """`W_V W_O` of one head, `[D, m]`: attending to the token `z` adds `z OV` to the prediction."""
         self._check(layer, head)
         if self.form == "separate":
             return Factored(params["value"][..., :, head, :], params["output"][..., head, :, :])
-        return _whole(self.circuits(params).ov[..., head, :, :])
+        return Factored.whole(self.circuits(params).ov[..., head, :, :])
 
     def _check(self, layer: int, head: int) -> None:
         require(layer == 0, "layer", layer, "0: this model has one layer")
         require(0 <= head < self.num_heads, "head", head, f"0 to {self.num_heads - 1}")
 
-    def apply(
-        self, params: Params, inputs: Any, *, tape: Sequence[str] = (), edits: Sequence[Edit] = ()
-    ) -> tuple[Float[Array, "*B 1 m"], Tape]:
-        """The prediction of the query's label, and the activations named in `tape`.
+    def forward(self, params: Params, inputs: Prompt | Float[Array, "*B U D"], sites: Sites) -> Float[Array, "*B 1 m"]:
+        """The prediction of the query's label.
 
-        Args:
-          inputs: a `Prompt`, or tokens `[*B, C + 1, D]` whose last one is the query (layout `masked_key`).
+        `inputs` is a `Prompt`, or tokens whose last one is the query (layout `masked_key`; its label is not read).
 
         Sites, in order: `blocks.0.attn.{logits, weights}` `[*B, H, 1, C]`, `blocks.0.attn.head_out` `[*B, H, 1, m]`,
         `prediction` `[*B, 1, m]`.
-
-        Raises:
-          SiteError: a pattern in `tape` or `edits` that matches no activation.
         """
-        prompt = inputs if isinstance(inputs, Prompt) else Prompt.of(inputs, self.dim)
-        sites = Sites(tape, edits, prompt)
-        prediction = self.forward(params, prompt, sites)
-        return prediction, sites.finish()
-
-    def forward(self, params: Params, prompt: Prompt, sites: Sites) -> Float[Array, "*B 1 m"]:
-        """`apply` with a given `Sites`."""
-        d, (kq, ov) = self.dim, self.circuits(params)
-        require(prompt.x.shape[-1] == d, "inputs", f"inputs of width {prompt.x.shape[-1]}", f"dim={d}")
-        outputs = prompt.y.shape[-1]
-        require(outputs == self.num_outputs, "inputs", f"{outputs} labels", f"num_outputs={self.num_outputs}")
-        # KQ meets the query first: one direction per head, instead of a key per token and head.
-        asks = jnp.einsum("...j,hij->...hi", prompt.query, kq[..., :d])
-        logits = _over_tokens("...hi,...ci->...hc", asks, prompt)
-        logits = sites("blocks.0.attn.logits", logits[..., None, :])
+        prompt = read_prompt(inputs, self.dim, self.num_outputs)
+        kq, ov = self.circuits(params)
+        asks = directions(prompt.query, kq)
+        logits = sites("blocks.0.attn.logits", scores(asks, prompt.x, prompt.y)[..., None, :])
         weights = sites("blocks.0.attn.weights", self.map(logits, jnp.ones(logits.shape[-2:], bool)))[..., 0, :]
-        mixed_x = jnp.einsum("...hc,...ci->...hi", weights, prompt.x)
-        mixed_y = jnp.einsum("...hc,...co->...ho", weights, prompt.y)
-        head_out = jnp.einsum("...hi,hio->...ho", mixed_x, ov[:, :d]) + jnp.einsum(
-            "...hi,hio->...ho", mixed_y, ov[:, d:]
-        )
-        head_out = sites("blocks.0.attn.head_out", head_out[..., None, :])
+        head_out = sites("blocks.0.attn.head_out", mixed(weights, prompt.x, prompt.y, ov)[..., None, :])
         return sites("prediction", jnp.sum(head_out, axis=-3))
 
 
-def _over_tokens(equation: str, weights: Array, prompt: Prompt) -> Array:
-    """`einsum(equation, weights, (x, y))` without putting `x` and `y` side by side."""
-    d = prompt.x.shape[-1]
-    return jnp.einsum(equation, weights[..., :d], prompt.x) + jnp.einsum(equation, weights[..., d:], prompt.y)
+def read_prompt(inputs: Prompt | Float[Array, "*B U D"], dim: int, num_outputs: int) -> Prompt:
+    """`inputs` as a prompt, if its inputs and labels have these widths."""
+    prompt = inputs if isinstance(inputs, Prompt) else Prompt.of(inputs, dim)
+    widths = (prompt.x.shape[-1], prompt.y.shape[-1])
+    allowed = f"inputs of width dim={dim} and num_outputs={num_outputs} labels"
+    require(widths == (dim, num_outputs), "inputs", f"inputs of width {widths[0]} and {widths[1]} labels", allowed)
+    return prompt
 
 
-def _whole(dense: Array) -> Factored:
-    """A matrix as a product with the identity."""
-    return Factored(
-        dense,
-        jnp.broadcast_to(
-            jnp.eye(dense.shape[-1], dtype=dense.dtype), (*dense.shape[:-2], dense.shape[-1], dense.shape[-1])
-        ),
-    )
+def directions(query: Float[Array, "*B a"], kq: Float[Array, "H D D"]) -> Float[Array, "*B H D"]:
+    """`KQ^h z_q`: KQ meets the query first, one direction per head instead of a key per token and head.
+
+    Of `query` the first numbers may be given; the others are 0.
+    """
+    return jnp.einsum("...j,hij->...hi", query, kq[..., : query.shape[-1]])
+
+
+def scores(asks: Float[Array, "*B H D"], x: Float[Array, "*B C d"], y: Float[Array, "*B C m"]) -> Array:
+    """`z_c . KQ^h z_q` `[*B, H, C]` for `z = (x, y)`, which are never put side by side."""
+    d = x.shape[-1]
+    of_x = jnp.einsum("...hi,...ci->...hc", asks[..., :d], x)
+    return of_x + jnp.einsum("...hi,...ci->...hc", asks[..., d:], y)
+
+
+def mixed(
+    weights: Float[Array, "*B H C"], x: Float[Array, "*B C d"], y: Float[Array, "*B C m"], ov: Float[Array, "H D o"]
+) -> Float[Array, "*B H o"]:
+    """`(sum_c A^h_c z_c) OV^h`."""
+    d = x.shape[-1]
+    mean_x = jnp.einsum("...hc,...ci->...hi", weights, x)
+    mean_y = jnp.einsum("...hc,...co->...ho", weights, y)
+    return jnp.einsum("...hi,hio->...ho", mean_x, ov[:, :d]) + jnp.einsum("...hi,hio->...ho", mean_y, ov[:, d:])

@@ -168,13 +168,13 @@ class Transformer(Model):
         if self.final_norm:
             params["final_norm"] = init_norm(self.norm, self.width)
         if not self.tie_embeddings:
-            outputs = self.vocab_size if self.output_dim is None else self.output_dim
+            outputs = self.output_dim or self.vocab_size or 0  # one of them is given
             params["unembed"] = self._matrix((self.width, outputs), self.width)
         return draw(weights_key, params)
 
     def _init_embed(self) -> Params:
         if self.input_dim is None:
-            return {"token": Draw("normal", (self.vocab_size, self.width), self.embed_std)}
+            return {"token": Draw("normal", (self.vocab_size or 0, self.width), self.embed_std)}
         bias = self._matrix((self.width,), self.input_dim) if self.init_kind == "torch" else jnp.zeros(self.width)
         return {"input": self._matrix((self.input_dim, self.width), self.input_dim), "bias": bias}
 
