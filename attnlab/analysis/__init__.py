@@ -15,8 +15,15 @@ from attnlab.analysis.circuits import token_norms as token_norms
 from attnlab.analysis.entropy import entropy_correlation as entropy_correlation
 from attnlab.analysis.entropy import row_entropy as row_entropy
 from attnlab.analysis.entropy import spearman as spearman
+from attnlab.analysis.head_terms import HEAD_TYPES as HEAD_TYPES
+from attnlab.analysis.head_terms import head_types as head_types
+from attnlab.analysis.head_terms import identified as identified
+from attnlab.analysis.head_terms import identified_part as identified_part
+from attnlab.analysis.head_terms import step_matrix as step_matrix
 from attnlab.analysis.interventions import Interventions as Interventions
 from attnlab.analysis.interventions import interventions as interventions
+from attnlab.analysis.kq_patterns import HeadPatterns as HeadPatterns
+from attnlab.analysis.kq_patterns import head_patterns as head_patterns
 from attnlab.analysis.phases import Interval as Interval
 from attnlab.analysis.phases import Line as Line
 from attnlab.analysis.phases import bootstrap_interval as bootstrap_interval
