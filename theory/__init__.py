@@ -6,8 +6,12 @@ Nothing here reads an implementation: a prediction that can see the model is no 
     model = theory.ReducedModel(P, triggers, pi, W=20.0, B=B)
     theory.predict_sink_logits(model, times)          # a Prediction: steps, values, source, assumptions
     theory.integrate(model, 0.0, 0.0, times)          # the same dynamics, solved
+
+    data = theory.icl.Setting(dim=5, context=40)      # in-context linear regression: `theory.icl`
+    theory.icl.dgd_optimum(data)                      # the best step of debiased gradient descent, and its risk
 """
 
+from theory import icl
 from theory.backcopy_reduced import (
     ReducedModel,
     excess_risk,
@@ -77,6 +81,7 @@ __all__ = [
     "embed",
     "excess_risk",
     "gradients",
+    "icl",
     "identity_sink_mass",
     "integrate",
     "loss",

@@ -73,6 +73,33 @@ def square_size(field: str, value: ArrayLike) -> int:
     return shape[0]
 
 
+def matrix(field: str, value: ArrayLike, shape: tuple[int, int]) -> Array:
+    """A finite float64 matrix of the given shape."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape != shape:
+        raise fail(f"shape of {field}", array.shape, f"{shape}", "Pass a matrix of that shape.")
+    return finite(field, array)
+
+
+def covariance(field: str, value: ArrayLike, size: int) -> Array:
+    """A read-only symmetric positive semidefinite matrix; a number stands for its multiple of the identity."""
+    array = np.asarray(value, dtype=np.float64)
+    array = matrix(field, array * np.eye(size) if array.ndim == 0 else array, (size, size))
+    scale = np.abs(array).max()
+    if np.abs(array - array.T).max() > 1e-9 * scale:
+        raise fail(field, array.tolist(), "symmetric", "Pass (A + A^T) / 2.")
+    smallest = float(np.linalg.eigvalsh(array)[0])
+    if smallest < -1e-9 * scale:
+        raise fail(f"smallest eigenvalue of {field}", smallest, "at least 0", "Pass a covariance matrix.")
+    return frozen((array + array.T) / 2)
+
+
+def root(array: Array) -> Array:
+    """The symmetric square root of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(array)
+    return vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+
+
 def kernel(field: str, value: ArrayLike, needed: NDArray[np.bool_] | None = None) -> Array:
     """A stochastic matrix [V, V]; rows outside `needed` may be all zero (a token that never predicts).
 

@@ -34,8 +34,78 @@ SINKS_NECESSARY = Reference(
     arxiv="2603.11487",
     year=2026,
 )
+REGRESSION_DEMYSTIFIED = Reference(
+    key="he2025incontext",
+    authors=("Jianliang He", "Xintian Pan", "Siyu Chen", "Zhuoran Yang"),
+    title="In-Context Linear Regression Demystified: Training Dynamics and Mechanistic Interpretability of Multi-Head "
+    "Softmax Attention",
+    arxiv="2503.12734",
+    year=2025,
+)
+TRAINED_TRANSFORMERS = Reference(
+    key="zhang2023trained",
+    authors=("Ruiqi Zhang", "Spencer Frei", "Peter L. Bartlett"),
+    title="Trained Transformers Learn Linear Models In-Context",
+    arxiv="2306.09927",
+    year=2023,
+)
+PRECONDITIONED_DESCENT = Reference(
+    key="ahn2023transformers",
+    authors=("Kwangjun Ahn", "Xiang Cheng", "Hadi Daneshmand", "Suvrit Sra"),
+    title="Transformers learn to implement preconditioned gradient descent for in-context learning",
+    arxiv="2306.00297",
+    year=2023,
+)
+ONE_STEP_OPTIMAL = Reference(
+    key="mahankali2023one",
+    authors=("Arvind Mahankali", "Tatsunori B. Hashimoto", "Tengyu Ma"),
+    title="One Step of Gradient Descent is Provably the Optimal In-Context Learner with One Layer of Linear "
+    "Self-Attention",
+    arxiv="2307.03576",
+    year=2023,
+)
+LEARN_BY_DESCENT = Reference(
+    key="vonoswald2022transformers",
+    authors=(
+        "Johannes von Oswald",
+        "Eyvind Niklasson",
+        "Ettore Randazzo",
+        "João Sacramento",
+        "Alexander Mordvintsev",
+        "Andrey Zhmoginov",
+        "Max Vladymyrov",
+    ),
+    title="Transformers learn in-context by gradient descent",
+    arxiv="2212.07677",
+    year=2022,
+)
+FUNCTION_CLASSES = Reference(
+    key="garg2022what",
+    authors=("Shivam Garg", "Dimitris Tsipras", "Percy Liang", "Gregory Valiant"),
+    title="What Can Transformers Learn In-Context? A Case Study of Simple Function Classes",
+    arxiv="2208.01066",
+    year=2022,
+)
+PRETRAINING_TASKS = Reference(
+    key="wu2023how",
+    authors=("Jingfeng Wu", "Difan Zou", "Zixiang Chen", "Vladimir Braverman", "Quanquan Gu", "Peter L. Bartlett"),
+    title="How Many Pretraining Tasks Are Needed for In-Context Learning of Linear Regression?",
+    arxiv="2310.08391",
+    year=2023,
+)
 
-REFERENCES: tuple[Reference, ...] = (ACTIVE_DORMANT, SINK_EMERGES, SINKS_NECESSARY)
+REFERENCES: tuple[Reference, ...] = (
+    ACTIVE_DORMANT,
+    SINK_EMERGES,
+    SINKS_NECESSARY,
+    REGRESSION_DEMYSTIFIED,
+    TRAINED_TRANSFORMERS,
+    PRECONDITIONED_DESCENT,
+    ONE_STEP_OPTIMAL,
+    LEARN_BY_DESCENT,
+    FUNCTION_CLASSES,
+    PRETRAINING_TASKS,
+)
 
 
 def bibtex(reference: Reference) -> str:
