@@ -23,7 +23,8 @@ from attnlab.tape import Sites
 from toy_tasks.base import Prompt
 
 Form = Literal["separate", "merged", "reduced"]
-Start = Literal["torch", "small", "opposite"]
+Start = Literal["torch", "small", "small_kq", "opposite"]
+_KQ = ("query", "key", "kq", "omega")
 
 
 class Circuits(NamedTuple):
@@ -56,8 +57,9 @@ class RegressionAttention(Model):
         `KQ = diag(omega, ..., omega, 0)` and `OV = mu` on the labels alone.
       map: from attention logits to weights (`attnlab.attention.maps`).
       start: initial values. `torch`: U(-1, 1) / sqrt(fan in), as `torch.nn.Linear`; `merged` and `reduced` get
-        N(0, scale^2) instead. `small`: the identity times `scale` in every matrix, the authors' small start (`separate`
-        only: it makes all heads equal). `opposite`: the same with `W_Q` (or `omega`) negative in every second head.
+        N(0, scale^2) instead. The authors' small starts: `small`: `scale` times the identity in every matrix (all heads
+        are equal, and stay so); `opposite`: the same, with `W_Q` (or `kq`, `omega`) negative in every second head;
+        `small_kq`: the same in `W_Q` and `W_K` (or `kq`, `omega`) only, the rest as in `torch`.
       scale: of the start.
     """
 
@@ -88,13 +90,16 @@ class RegressionAttention(Model):
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Initial parameters; see `form` and `start`."""
-        shapes = self._shapes()
-        if self.start != "torch":
-            return {name: self._identity(name, shape) for name, shape in shapes.items()}
-        if self.form != "separate":
-            return draw(key, {name: Draw("normal", shape, self.scale) for name, shape in shapes.items()})
-        fan = {name: self.width for name in shapes} | {"output": self.width * self.num_heads}
-        return draw(key, {name: matrix("torch", shape, fan[name], 0.0) for name, shape in shapes.items()})
+        found: Params = {}
+        for name, shape in self._shapes().items():
+            fan_in = self.width * self.num_heads if name == "output" else self.width
+            if self.start in ("small", "opposite") or (self.start == "small_kq" and name in _KQ):
+                found[name] = self._identity(name, shape)
+            elif self.form == "separate":
+                found[name] = matrix("torch", shape, fan_in, 0.0)
+            else:
+                found[name] = Draw("normal", shape, self.scale)
+        return draw(key, found)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         wide, heads, out = self.width, self.num_heads, self.num_outputs
