@@ -70,10 +70,18 @@ class Bayes:
     def __post_init__(self) -> None:
         priors = np.array(self.priors, np.float64)
         require(
-            priors.ndim == 3 and priors.shape[1] == priors.shape[2], "Bayes.priors", priors.shape, "shape [m, d, d]"
+            priors.ndim == 3 and priors.shape[1] == priors.shape[2],
+            "Bayes.priors",
+            f"shape {priors.shape}",
+            "shape [m, d, d]",
         )
         noise = np.array(self.noise, np.float64)
-        require(noise.shape == priors.shape[:1], "Bayes.noise", noise.shape, f"shape {priors.shape[:1]}, as priors")
+        require(
+            noise.shape == priors.shape[:1],
+            "Bayes.noise",
+            f"shape {noise.shape}",
+            f"shape {priors.shape[:1]}, as priors",
+        )
         require(np.all(np.isfinite(noise)) and np.all(noise >= 0), "Bayes.noise", noise, "finite numbers >= 0")
         for prior in priors:
             covariance("Bayes.priors", prior)
@@ -82,7 +90,9 @@ class Bayes:
 
     def __call__(self, x: Array, y: Array, query: Array, seen: Array | None = None) -> Float[Array, "... m"]:
         num, dim = self.priors.shape[:2]
-        require((x.shape[-1], y.shape[-1]) == (dim, num), "Bayes", (x.shape, y.shape), f"d = {dim} and m = {num}")
+        require(
+            (x.shape[-1], y.shape[-1]) == (dim, num), "Bayes", f"x {x.shape}, y {y.shape}", f"d = {dim} and m = {num}"
+        )
         x, y, rows = _rows(x, y, seen)
         roots = [root(prior) for prior in self.priors]  # [d, r]: one column per direction in which beta can be
         ranks = np.array([r.shape[1] for r in roots])
@@ -107,7 +117,7 @@ class Ridge:
 
     def __post_init__(self) -> None:
         number = isinstance(self.strength, Tracer) or (np.ndim(self.strength) == 0 and self.strength >= 0)
-        require(number, "Ridge.strength", self.strength, "a number >= 0")
+        require(number, "Ridge.strength", repr(self.strength), "a number >= 0")
 
     def __call__(self, x: Array, y: Array, query: Array, seen: Array | None = None) -> Float[Array, "... m"]:
         x, y, rows = _rows(x, y, seen)
@@ -178,7 +188,7 @@ class NearestNeighbours:
 
     def __post_init__(self) -> None:
         whole = isinstance(self.k, int) and not isinstance(self.k, bool) and self.k >= 1
-        require(whole, "NearestNeighbours.k", self.k, "an integer >= 1")
+        require(whole, "NearestNeighbours.k", repr(self.k), "an integer >= 1")
 
     def __call__(self, x: Array, y: Array, query: Array, seen: Array | None = None) -> Float[Array, "... m"]:
         distance = jnp.sum((x - query[..., None, :]) ** 2, axis=-1)
