@@ -37,3 +37,17 @@ from attnlab.analysis.sink_metric import sink_mass as sink_mass
 from attnlab.analysis.sink_metric import sink_rate as sink_rate
 from attnlab.analysis.sinks import Sinks as Sinks
 from attnlab.analysis.sinks import sinks as sinks
+from attnlab.analysis.spectra import best_multiple as best_multiple
+from attnlab.analysis.spectra import commutator as commutator
+from attnlab.analysis.spectra import entropy_rank as entropy_rank
+from attnlab.analysis.spectra import principal_cosines as principal_cosines
+from attnlab.analysis.spectra import relative_distance as relative_distance
+from attnlab.analysis.spectra import singular_values as singular_values
+from attnlab.analysis.spectra import stable_rank as stable_rank
+from attnlab.analysis.spectra import subspace_overlap as subspace_overlap
+from attnlab.analysis.spectra import symmetric_share as symmetric_share
+from attnlab.analysis.superposition import Superposition as Superposition
+from attnlab.analysis.superposition import coordinate_groups as coordinate_groups
+from attnlab.analysis.superposition import effective_diagonals as effective_diagonals
+from attnlab.analysis.superposition import participation as participation
+from attnlab.analysis.superposition import superposition as superposition

@@ -3,7 +3,7 @@
 The query's label is 0, so the columns of KQ that would read it say nothing about the model and keep what initialisation
 left there. They are excluded from everything here; the rows of a key's label are not.
 
-Reference: He, Pan, Chen, Yang, In-Context Linear Regression Demystified, arXiv 2503.12734, section 3.
+Reference: He, Pan, Chen, Yang, In-Context Linear Regression Demystified, arXiv 2503.12734.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def read_heads(kq: Float[Array, "*S H D D"], ov: Float[Array, "*S H D m"]) -> Re
     """Diagonals, their means, and the label entries of OV; `d = D - m`."""
     outputs = ov.shape[-1]
     d = kq.shape[-1] - outputs
-    require(d >= 1, "ov", ov.shape, f"fewer outputs than the {kq.shape[-1]} coordinates of a token")
+    hint = "The circuits must be those of one layer that predicts."
+    require(d >= 1, "ov", ov.shape, f"fewer outputs than the {kq.shape[-1]} coordinates of a token", hint)
     diagonal = jnp.diagonal(kq[..., :d, :d], axis1=-2, axis2=-1)
     return Reading(diagonal, jnp.mean(diagonal, axis=-1), jnp.diagonal(ov[..., d:, :], axis1=-2, axis2=-1))
 
