@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import prompt_cases
 import pytest
+from prompt_cases import circuits, numpy_prompt, random_params, run, tokens_of
 
 from attnlab import tape
 from attnlab.attention.maps import ReluOverPosition
@@ -24,38 +25,11 @@ FORMS = ("separate", "merged", "reduced")
 
 
 def some_prompt(seed: int = 0, context: int = C, outputs: int = m) -> Prompt:
-    rng = np.random.default_rng(seed)
-    shapes = ((B, context, d), (B, context, outputs), (B, d))
-    return Prompt(*(rng.normal(size=shape) for shape in shapes))  # type: ignore[arg-type]
-
-
-def random_params(model, seed: int = 0):
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return {name: rng.normal(size=leaf.shape) * 0.6 for name, leaf in shapes.items()}
-
-
-@partial(jax.jit, static_argnames=("model", "tape"))
-def compiled(model, params, inputs, tape, edits):
-    return model.apply(params, inputs, tape=tape, edits=edits)
-
-
-def run(model, params, inputs, tape=(), edits=()):
-    """`apply` as one program (operation by operation, these tests would take thrice the time), as NumPy arrays."""
-    return jax.device_get(compiled(model, params, inputs, tape, edits))
-
-
-def circuits(model, params):
-    return jax.device_get(jax.jit(model.circuits)(params))
+    return prompt_cases.some_prompt((B, context, d, outputs), seed)
 
 
 def build(model, omega, mu):
     return jax.jit(model.construct)(np.asarray(omega, float), np.asarray(mu, float))
-
-
-def tokens_of(prompt: Prompt) -> np.ndarray:
-    asked = np.pad(prompt.query, ((0, 0), (0, prompt.y.shape[-1])))
-    return np.concatenate([np.concatenate([prompt.x, prompt.y], axis=-1), asked[:, None]], axis=1)
 
 
 def in_torch(params, prompt: Prompt, b: int) -> np.ndarray:
@@ -167,11 +141,11 @@ def test_order_and_number_of_pairs() -> None:
     weights = seen["blocks.0.attn.weights"]
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=0, atol=1e-14)
     order = np.random.default_rng(1).permutation(9)
-    shuffled, _ = run(MODEL, params, Prompt(prompt.x[:, order], prompt.y[:, order], prompt.query))
+    shuffled, _ = run(MODEL, params, numpy_prompt(prompt.x[:, order], prompt.y[:, order], prompt.query))
     np.testing.assert_allclose(shuffled, whole, rtol=0, atol=1e-13)
-    twice = Prompt(*(np.tile(a, (1, 2, 1)) for a in (prompt.x, prompt.y)), prompt.query)  # type: ignore[arg-type]
+    twice = numpy_prompt(np.tile(prompt.x, (1, 2, 1)), np.tile(prompt.y, (1, 2, 1)), prompt.query)
     np.testing.assert_allclose(run(MODEL, params, twice)[0], whole, rtol=0, atol=1e-13, err_msg="softmax is a mean")
-    single = Prompt(prompt.x[:, :1], prompt.y[:, :1], prompt.query)
+    single = numpy_prompt(prompt.x[:, :1], prompt.y[:, :1], prompt.query)
     of_one = np.einsum("bi,hio->bo", tokens_of(prompt)[:, 0], circuits(MODEL, params).ov)
     np.testing.assert_allclose(run(MODEL, params, single)[0][:, 0], of_one, rtol=0, atol=1e-13)
 
