@@ -1,5 +1,10 @@
 """Reading trained models: sinks, circuits, interventions, phases. A probe serves in training and on stored runs."""
 
+from attnlab.analysis.alignment import GDAlignment as GDAlignment
+from attnlab.analysis.alignment import ScaleSweep as ScaleSweep
+from attnlab.analysis.alignment import gd_alignment as gd_alignment
+from attnlab.analysis.alignment import rescaled as rescaled
+from attnlab.analysis.alignment import scale_sweep as scale_sweep
 from attnlab.analysis.apply import apply as apply
 from attnlab.analysis.apply import model_of as model_of
 from attnlab.analysis.apply import task_of as task_of
