@@ -225,6 +225,9 @@ class Transformer(Model):
     def _embed(self, params: Params, inputs: Array) -> Array:
         """Tokens or vectors as vectors of the residual stream, without positions."""
         reads_tokens = self.input_dim is None
+        kind = jnp.integer if reads_tokens else jnp.floating
+        what = "tokens (integers)" if reads_tokens else f"real vectors of width input_dim={self.input_dim}"
+        require(jnp.issubdtype(inputs.dtype, kind), "inputs", f"{inputs.dtype}{list(inputs.shape)}", what)
         num = inputs.shape[-1] if reads_tokens else inputs.shape[-2]
         require(num <= self.length, "tokens", f"{num} positions", f"at most length={self.length}")
         if reads_tokens:
