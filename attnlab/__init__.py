@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnlab import analysis, attention, report
     from attnlab.cpu import use_all_cores
-    from attnlab.models import BackcopyReduced, Transformer
+    from attnlab.models import BackcopyReduced, LinearAttention, RegressionAttention, Transformer
     from attnlab.report.quick import show
     from attnlab.training import Run, adam, adamw, at, every, log_spaced, params, resume, run, sgd
     from attnlab.trajectory import open, verify
@@ -22,7 +22,7 @@ _HOMES = {
     "attnlab.attention": ("attention",),
     "attnlab.report": ("report",),
     "attnlab.cpu": ("use_all_cores",),
-    "attnlab.models": ("BackcopyReduced", "Transformer"),
+    "attnlab.models": ("BackcopyReduced", "LinearAttention", "RegressionAttention", "Transformer"),
     "attnlab.report.quick": ("show",),
     "attnlab.training": ("Run", "adam", "adamw", "at", "every", "log_spaced", "params", "resume", "run", "sgd"),
     "attnlab.trajectory": ("open", "verify"),
@@ -30,6 +30,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BackcopyReduced",
+    "LinearAttention",
+    "RegressionAttention",
     "Run",
     "Transformer",
     "adam",

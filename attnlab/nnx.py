@@ -85,15 +85,21 @@ class TransformerModule(nnx.Module):
         self.model = model
         self.params = _hold(model.init(rngs.params()) if rngs is not None else params)
 
-    def __call__(self, tokens: Int[Array, "*B T"], *, edits: Sequence[Edit] = ()) -> Float[Array, "*B T V"]:
-        """Logits of the next token."""
-        return self.read(tokens, edits=edits)[0]
+    def __call__(
+        self, inputs: Int[Array, "*B T"] | Float[Array, "*B T I"], *, edits: Sequence[Edit] = ()
+    ) -> Float[Array, "*B T V"]:
+        """Logits of the next token, or numbers, if `model` says those."""
+        return self.read(inputs, edits=edits)[0]
 
     def read(
-        self, tokens: Int[Array, "*B T"], *, tape: Sequence[str] = (), edits: Sequence[Edit] = ()
+        self,
+        inputs: Int[Array, "*B T"] | Float[Array, "*B T I"],
+        *,
+        tape: Sequence[str] = (),
+        edits: Sequence[Edit] = (),
     ) -> tuple[Float[Array, "*B T V"], Tape]:
-        """Logits, and the activations named in `tape` (`Transformer.apply`)."""
-        return self.model.apply(self.plain(), tokens, tape=tape, edits=edits)
+        """Logits or numbers, and the activations named in `tape` (`Transformer.apply`)."""
+        return self.model.apply(self.plain(), inputs, tape=tape, edits=edits)
 
     def plain(self) -> Any:
         """The parameters as the plain pytree that every other part of the library reads."""

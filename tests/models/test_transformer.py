@@ -289,3 +289,13 @@ def test_a_model_is_a_value() -> None:
     run(SMALL, params)
     run(again, params)
     assert count == 1
+
+
+def test_a_snapshot_without_the_empty_entry_of_its_mechanism() -> None:
+    """What is read from disk has no place for a mechanism without parameters."""
+    params = SMALL.init(jax.random.key(0))
+    bare = params | {"blocks": {name: dict(block) for name, block in params["blocks"].items()}}
+    for block in bare["blocks"].values():
+        block["attn"] = {name: leaf for name, leaf in block["attn"].items() if name != "mechanism"}
+    found, want = (SMALL.apply(p, jnp.asarray(TOKENS))[0] for p in (bare, params))
+    assert found.tobytes() == want.tobytes()
