@@ -11,7 +11,7 @@ from scipy import stats
 
 from toy_tasks.gaussian import normal, threefry_words
 
-COUNT = 2_000_000
+COUNT = 1_000_000
 
 
 @pytest.fixture(scope="module")
