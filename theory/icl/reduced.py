@@ -184,7 +184,7 @@ def two_head_gain(omega: ArrayLike, setting: Setting) -> Float[np.ndarray, " ...
     z = s.dim * check.finite("omega", np.asarray(omega, dtype=np.float64)) ** 2
     with np.errstate(over="ignore"):
         shape = np.where(z < 1e-8, 1.0, z / np.sinh(np.where(z < 1e-8, 1.0, z)))
-    return shape / (s.crowding * s.dim)
+    return np.asarray(shape / (s.crowding * s.dim))
 
 
 def _heads(omega: ArrayLike, mu: ArrayLike, setting: Setting) -> tuple[check.Array, check.Array, Setting]:
