@@ -1,8 +1,9 @@
 """Studies: papers as tables of claims. `STUDIES` holds them; importing it loads no jax."""
 
 from attnlab.studies.active_dormant import STUDY as _active_dormant
+from attnlab.studies.icl_regression import STUDY as _icl_regression
 
-STUDIES = (_active_dormant,)
+STUDIES = (_active_dormant, _icl_regression)
 
 
 def find(name: str):
