@@ -144,6 +144,9 @@ def descent_steps_risk(
       inputs: `normal`: variance 1; `uniform`: on `(-1/2, 1/2)`.
       prompts: number of draws.
       seed: of NumPy's generator.
+
+    Raises:
+      ValueError: if descent diverges on some draw beyond what can be averaged.
     """
     check.choice("inputs", inputs, ("normal", "uniform"))
     d, length, draws = check.count("dim", dim), check.count("context", context), check.count("prompts", prompts, 2)
@@ -152,7 +155,10 @@ def descent_steps_risk(
     x = rng.standard_normal(size) if inputs == "normal" else rng.uniform(-0.5, 0.5, size)
     m2 = 1.0 if inputs == "normal" else 1 / 12
     values = np.maximum(np.linalg.eigvalsh(x.mT @ x / length), 0.0)
-    left = (1 - check.number("eta", eta) * values) ** check.count("steps", steps, 0)
+    with np.errstate(over="ignore"):
+        left = (1 - check.number("eta", eta) * values) ** check.count("steps", steps, 0)
+    if np.abs(left).max() > 1e100:
+        raise check.fail("eta", eta, f"below 2 / {values.max():.3g} for {steps} steps", "Descent diverges: step less.")
     positive = values > 1e-12
     noise = np.where(positive, (1 - left) ** 2 / np.where(positive, values, 1.0), 0.0)
     noise *= check.number("noise_variance", noise_variance, 0.0) / length
