@@ -38,7 +38,20 @@ from theory.propositions import (
     rope_first_token_bound,
     uniform_sink_mass,
 )
-from theory.references import ACTIVE_DORMANT, REFERENCES, SINK_EMERGES, SINKS_NECESSARY, bibtex
+from theory.references import (
+    ACTIVE_DORMANT,
+    FUNCTION_CLASSES,
+    LEARN_BY_DESCENT,
+    ONE_STEP_OPTIMAL,
+    PRECONDITIONED_DESCENT,
+    PRETRAINING_TASKS,
+    REFERENCES,
+    REGRESSION_DEMYSTIFIED,
+    SINK_EMERGES,
+    SINKS_NECESSARY,
+    TRAINED_TRANSFORMERS,
+    bibtex,
+)
 from theory.relu_flow import (
     relu_gradients,
     relu_invariant,
@@ -65,9 +78,16 @@ from theory.sink_flow import (
 
 __all__ = [
     "ACTIVE_DORMANT",
+    "FUNCTION_CLASSES",
+    "LEARN_BY_DESCENT",
+    "ONE_STEP_OPTIMAL",
+    "PRECONDITIONED_DESCENT",
+    "PRETRAINING_TASKS",
     "REFERENCES",
+    "REGRESSION_DEMYSTIFIED",
     "SINKS_NECESSARY",
     "SINK_EMERGES",
+    "TRAINED_TRANSFORMERS",
     "ConstructedWeights",
     "FlowSolution",
     "Prediction",
