@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from attnlab.config import require
+from attnlab.models import linear_constructions
 from attnlab.models.base import Model, Params
 from attnlab.models.factored import Factored
 from attnlab.models.layers import Draw, draw
-from attnlab.models.regression_attention import Circuits, directions, mixed, read_prompt, scores
+from attnlab.models.prompts import Circuits, directions, mixed, read_prompt, scores
 from attnlab.tape import Sites
 from toy_tasks.base import Prompt
 
@@ -144,10 +145,8 @@ class LinearAttention(Model):
           scale: of both.
           theta: `Theta [d, r]`, divided here so that `|Theta Theta^T|_F = 1`; None = the identity.
         """
-        theta = jnp.eye(self.dim) if theta is None else jnp.asarray(theta, float)
-        square = theta @ theta.T
-        kq = self._corner(scale * square / jnp.linalg.norm(square))
-        return self.construct(*(jnp.broadcast_to(c, (self.num_heads, *c.shape)) for c in (kq, self._labels(scale))))
+        one = linear_constructions.zhang(self.dim, self.num_outputs, scale, theta, self.read)
+        return self.construct(*(jnp.broadcast_to(c, (self.num_heads, *c.shape)) for c in one))
 
     def gradient_descent(self, eta: Any, *, gamma: Any = 0.0, preconditioner: Any = None) -> Params:
         """Von Oswald's construction: each layer is a step of gradient descent on the squared error of the context.
@@ -166,26 +165,15 @@ class LinearAttention(Model):
           gamma: that of GD++, likewise.
           preconditioner: `A`, `[d, d]` or `[L, d, d]`; None = the identity.
         """
-        layers, d = 1 if self.shared else self.num_layers, self.dim
         if self.num_layers > 1:
             require(self.read == -1, "LinearAttention.read", self.read, "-1 for more than one step")
             require(self.residual, "LinearAttention.residual", self.residual, "True for more than one step")
             require(not self.query_is_key, "LinearAttention.query_is_key", True, "False for more than one step")
-        eta, gamma = (jnp.broadcast_to(jnp.asarray(value, float), (layers,)) for value in (eta, gamma))
-        metric = jnp.eye(d) if preconditioner is None else jnp.asarray(preconditioner, float)
-        metric = jnp.broadcast_to(metric, (layers, d, d))
-        kq = self._corner(metric)
-        ov = self._corner(-gamma[:, None, None] * jnp.eye(d)) + self._labels(eta[:, None, None])
+        layers = 1 if self.shared else self.num_layers
+        sizes = (self.dim, self.num_outputs, layers)
         idle = jnp.zeros((layers, self.num_heads - 1, self.width, self.width))
-        return self.construct(*(jnp.concatenate([c[:, None], idle], axis=1) for c in (kq, ov)))
-
-    def _corner(self, inputs: Array) -> Array:
-        """`[*S, d, d]` in the corner of zeros `[*S, D, D]`."""
-        return jnp.pad(inputs, [(0, 0)] * (inputs.ndim - 2) + [(0, self.num_outputs)] * 2)
-
-    def _labels(self, size: Any) -> Array:
-        """The matrix that copies `size` times the labels, with the sign that adds to the prediction."""
-        return self.read * size * jnp.diag((jnp.arange(self.width) >= self.dim).astype(float))
+        active = linear_constructions.gradient_descent(*sizes, eta, gamma, preconditioner, self.read)
+        return self.construct(*(jnp.concatenate([c[:, None], idle], axis=1) for c in active))
 
     # ---- circuits
 

@@ -7,7 +7,7 @@ paper proves about it is said of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,24 +19,14 @@ from attnlab.config import require
 from attnlab.models.base import Model, Params
 from attnlab.models.factored import Factored
 from attnlab.models.layers import Draw, draw, matrix
+from attnlab.models.prompts import Circuits as Circuits
+from attnlab.models.prompts import directions, mixed, read_prompt, scores
 from attnlab.tape import Sites
 from toy_tasks.base import Prompt
 
 Form = Literal["separate", "merged", "reduced"]
 Start = Literal["torch", "small", "small_kq", "opposite"]
 _KQ = ("query", "key", "kq", "omega")
-
-
-class Circuits(NamedTuple):
-    """What attention reads and writes, of every head, multiplied out (they are `D x D` with `D = d + m`, no more).
-
-    Attributes:
-      kq: `Float[*S, H, D, D]`, row = coordinate of the key token, column = of the query token; scale included.
-      ov: `Float[*S, H, D, m]`, row = coordinate of the value token, column = output.
-    """
-
-    kq: Array
-    ov: Array
 
 
 @dataclass(frozen=True)
@@ -111,28 +101,22 @@ class RegressionAttention(Model):
 
     def _identity(self, name: str, shape: tuple[int, ...]) -> Array:
         """`scale` times the identity in every head (ones in a vector); labels go to outputs."""
-        heads_first = name not in ("query", "key", "value")
-        if name in ("omega", "mu"):
-            value = np.ones(shape)
-        elif name in ("ov", "output"):
-            value = np.broadcast_to(np.eye(self.width)[:, self.dim :], shape)
-        else:
-            value = np.broadcast_to(np.eye(self.width), (self.num_heads, self.width, self.width))
-            value = value if heads_first else np.moveaxis(value, 0, 1)
-        if self.start == "opposite" and name in ("query", "kq", "omega"):
-            sign = (-1.0) ** np.arange(self.num_heads)
-            value = value * (sign[:, None] if name == "query" else sign.reshape(-1, *[1] * (len(shape) - 1)))
-        return jnp.asarray(self.scale * value, jnp.float32)
+        eye = np.eye(self.width)
+        one = eye[:, self.dim :] if name in ("ov", "output") else np.ones(shape[1:]) if len(shape) < 3 else eye
+        flip = self.start == "opposite" and name in ("query", "kq", "omega")
+        per_head = [(-1 if flip and head % 2 else 1) * self.scale * one for head in range(self.num_heads)]
+        return jnp.asarray(np.stack(per_head, axis=1 if name in ("query", "key", "value") else 0), float)
 
     def construct(self, omega: Any, mu: Any) -> Params:
         """Parameters whose head `h` has `KQ = diag(omega_h, 0)` and `OV = (0, mu_h)`.
 
         Args:
           omega: `[H]`, or `[H, d]` for a diagonal that differs by coordinate (not in the form `reduced`).
-          mu: `[H]`, or `[H, m]`.
+          mu: `[H, m]`, or `[H]` for one output.
         """
         heads, d, wide, out = self.num_heads, self.dim, self.width, self.num_outputs
-        omega, mu = jnp.asarray(omega, float), jnp.asarray(mu, float).reshape(heads, -1)
+        omega, mu = jnp.asarray(omega, float), jnp.asarray(mu, float)
+        mu = mu[:, None] if mu.ndim == out == 1 else mu
         require(omega.shape in ((heads,), (heads, d)), "omega", omega.shape, f"({heads},) or ({heads}, {d})")
         require(mu.shape == (heads, out), "mu", mu.shape, f"({heads}, {out})")
         if self.form == "reduced":
@@ -192,37 +176,3 @@ class RegressionAttention(Model):
         weights = sites("blocks.0.attn.weights", self.map(logits, jnp.ones(logits.shape[-2:], bool)))[..., 0, :]
         head_out = sites("blocks.0.attn.head_out", mixed(weights, prompt.x, prompt.y, ov)[..., None, :])
         return sites("prediction", jnp.sum(head_out, axis=-3))
-
-
-def read_prompt(inputs: Prompt | Float[Array, "*B U D"], dim: int, num_outputs: int) -> Prompt:
-    """`inputs` as a prompt, if its inputs and labels have these widths."""
-    prompt = inputs if isinstance(inputs, Prompt) else Prompt.of(inputs, dim)
-    widths = (prompt.x.shape[-1], prompt.y.shape[-1])
-    allowed = f"inputs of width dim={dim} and num_outputs={num_outputs} labels"
-    require(widths == (dim, num_outputs), "inputs", f"inputs of width {widths[0]} and {widths[1]} labels", allowed)
-    return prompt
-
-
-def directions(query: Float[Array, "*B a"], kq: Float[Array, "H D D"]) -> Float[Array, "*B H D"]:
-    """`KQ^h z_q`: KQ meets the query first, one direction per head instead of a key per token and head.
-
-    Of `query` the first numbers may be given; the others are 0.
-    """
-    return jnp.einsum("...j,hij->...hi", query, kq[..., : query.shape[-1]])
-
-
-def scores(asks: Float[Array, "*B H D"], x: Float[Array, "*B C d"], y: Float[Array, "*B C m"]) -> Array:
-    """`z_c . KQ^h z_q` `[*B, H, C]` for `z = (x, y)`, which are never put side by side."""
-    d = x.shape[-1]
-    of_x = jnp.einsum("...hi,...ci->...hc", asks[..., :d], x)
-    return of_x + jnp.einsum("...hi,...ci->...hc", asks[..., d:], y)
-
-
-def mixed(
-    weights: Float[Array, "*B H C"], x: Float[Array, "*B C d"], y: Float[Array, "*B C m"], ov: Float[Array, "H D o"]
-) -> Float[Array, "*B H o"]:
-    """`(sum_c A^h_c z_c) OV^h`."""
-    d = x.shape[-1]
-    mean_x = jnp.einsum("...hc,...ci->...hi", weights, x)
-    mean_y = jnp.einsum("...hc,...co->...ho", weights, y)
-    return jnp.einsum("...hi,hio->...ho", mean_x, ov[:, :d]) + jnp.einsum("...hi,hio->...ho", mean_y, ov[:, d:])
