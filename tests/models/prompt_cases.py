@@ -49,3 +49,17 @@ def run(model: Any, params: Any, inputs: Any, tape: tuple[str, ...] = (), edits:
 def circuits(model: Any, params: Any) -> Any:
     """`model.circuits`."""
     return jax.device_get(jax.jit(model.circuits)(params))
+
+
+def factored(model: Any, params: Any, layer: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`model.kq` and `model.ov` of every head, multiplied out."""
+
+    def both(p):
+        return [(model.kq(p, layer, h).dense(), model.ov(p, layer, h).dense()) for h in range(model.num_heads)]
+
+    return jax.device_get(jax.jit(both)(params))
+
+
+def built_and_run(model: Any, build: Any, prompt: Prompt) -> np.ndarray:
+    """What the model says with parameters `build()`."""
+    return jax.device_get(jax.jit(lambda inputs: model.apply(build(), inputs)[0])(prompt))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import prompt_cases
 import pytest
-from prompt_cases import circuits, numpy_prompt, random_params, run, tokens_of
+from prompt_cases import built_and_run, circuits, factored, numpy_prompt, random_params, run, tokens_of
 
 from attnlab import tape
 from attnlab.attention.maps import ReluOverPosition
@@ -67,7 +67,7 @@ def test_it_is_the_published_model(heads, outputs) -> None:
 def test_the_three_forms_say_the_same_of_the_same_circuits() -> None:
     prompt, mu = some_prompt(), np.array([[2.0, -1.0], [0.5, 3.0]])
     models = [RegressionAttention(d, H, m, form=form) for form in FORMS]
-    found = [run(model, build(model, [0.4, -0.7], mu), prompt)[0] for model in models]
+    found = [built_and_run(model, lambda model=model: model.construct([0.4, -0.7], mu), prompt) for model in models]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=0, atol=1e-13)
     merged = models[1]
@@ -98,8 +98,7 @@ def test_circuits_say_what_attention_does(form) -> None:
     found, seen = run(model, params, prompt, tape=("*",))
     z, total = tokens_of(prompt), 0.0
     all_kq, all_ov = circuits(model, params)
-    for h in range(H):
-        kq, ov = jax.jit(lambda p, h=h: (model.kq(p, 0, h).dense(), model.ov(p, 0, h).dense()))(params)
+    for h, (kq, ov) in enumerate(factored(model, params, 0)):
         np.testing.assert_allclose(kq, all_kq[h], rtol=0, atol=1e-14)
         np.testing.assert_allclose(ov, all_ov[h], rtol=0, atol=1e-14)
         logits = np.einsum("bui,ij,bj->bu", z[:, :-1], kq, z[:, -1])

@@ -61,7 +61,7 @@ def test_a_vocabulary_at_one_end() -> None:
         assert out.shape == (2, 6, width) and last in seen and len({"prediction", "logits"} & set(seen)) == 1
 
 
-@pytest.mark.parametrize("change", [{}, {"window": 2}, {"prefix": 3}, {"positions": "rope"}], ids=str)
+@pytest.mark.parametrize("change", [{}, {"window": 2, "prefix": 3, "positions": "rope"}], ids=str)
 def test_which_vectors_have_an_influence(change) -> None:
     """By gradients of every prediction to every input vector, exactly 0 where nothing is seen."""
     model = dataclasses.replace(VECTORS, **change)
@@ -95,7 +95,8 @@ def test_edits_hold() -> None:
 def test_names_and_starts_of_the_new_parameters() -> None:
     """`torch`: U(-1, 1) / sqrt(fan in) for matrix and bias; `normal`: bias 0."""
     model = dataclasses.replace(VECTORS, input_dim=20, width=64)
-    params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+    other = dataclasses.replace(model, init_kind="normal", init_std=0.1, no_mlp=(0, 1), no_attention=(0, 1))
+    params, drawn = jax.device_get(jax.jit(lambda key: (model.init(key), other.init(key)))(jax.random.key(0)))
     assert {name: value.shape for name, value in params["embed"].items()} == {
         "input": (20, 64),
         "bias": (64,),
@@ -104,9 +105,6 @@ def test_names_and_starts_of_the_new_parameters() -> None:
     assert params["unembed"].shape == (64, 3)
     for name in ("input", "bias"):
         assert 0.9 * 20**-0.5 < np.abs(params["embed"][name]).max() <= 20**-0.5
-    drawn = jax.device_get(
-        jax.jit(dataclasses.replace(model, init_kind="normal", init_std=0.1).init)(jax.random.key(0))
-    )
     assert drawn["embed"]["input"].std() == pytest.approx(0.1, rel=5 / (2 * 20 * 64) ** 0.5)
     assert (drawn["embed"]["bias"] == 0).all()
 
