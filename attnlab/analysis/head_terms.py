@@ -104,7 +104,9 @@ def step_matrix(kq: Float[Array, "*S H D D"], mu: Float[Array, "*S H m"]) -> Flo
 def head_types(omega: Float[Array, "*S H"], mu: Float[Array, "*S H m"], threshold: float = 0.1) -> Int[Array, "*S H m"]:
     """The type of each head for each output, an index into `HEAD_TYPES`.
 
-    `omega` and `mu` count as 0 up to `threshold` times the largest of all heads in absolute value.
+    `omega` and `mu` count as 0 up to `threshold` times the largest of all heads in absolute value, `mu` of each output
+    by itself. A head whose diagonal changes sign between coordinates, as several tasks can make it, has no type that
+    says so: see `attnlab.analysis.superposition`.
 
     Returns:
       0 positive: both > 0. 1 negative: both < 0. 2 mixed: of different sign. 3 averaging: only `omega` is 0, the head

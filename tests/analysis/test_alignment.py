@@ -12,6 +12,7 @@ from attnlab.analysis import gd_alignment, rescaled, scale_sweep
 from attnlab.analysis.prompts import over_leading, query_gradient, reader
 from attnlab.config import ConfigError
 from attnlab.models.regression_attention import RegressionAttention
+from toy_tasks.base import Batch, Prompt
 from toy_tasks.linear_regression import LinearRegression
 from toy_tasks.regression_predictors import DebiasedStep, GradientStep, SoftmaxHeads
 
@@ -98,6 +99,21 @@ def test_token_layouts_are_read_as_prompts_are():
     prompt = FixedPrompts(d, outputs=2).sample(None, B).inputs
     tokens, plain = jax.jit(lambda p: (reader(model, p, task)(prompt), reader(model, p, TASK)(prompt)))(params)
     np.testing.assert_allclose(tokens, plain, **CLOSE)
+
+
+def test_interleaved_tokens_hold_the_prompt():
+    """A model of tokens that alternate is given those whose prompt this is, and is read at its last place."""
+
+    class Last:
+        def apply(self, params, tokens):
+            found = task.prompt(Batch(tokens, tokens, tokens, {}))
+            says = jnp.sum(found.x * params) + jnp.sum(found.y, axis=1) + jnp.sum(found.query, axis=1, keepdims=True)
+            return jnp.broadcast_to(says[:, None], (*tokens.shape[:2], 1)).at[:, :-1].set(jnp.nan), {}
+
+    task = LinearRegression(d, 12, layout="interleaved")
+    x, y, query, _ = TASK.arrays(B)
+    found = reader(Last(), 0.5, task)(Prompt(jnp.asarray(x), jnp.asarray(y), jnp.asarray(query)))
+    np.testing.assert_allclose(found, 0.5 * x.sum() + y.sum(axis=1) + query.sum(axis=1, keepdims=True), rtol=1e-4)
 
 
 def test_scales():

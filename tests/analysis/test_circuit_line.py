@@ -57,7 +57,7 @@ def test_fewer_heads_and_heads_of_zero(rng):
     found = aligned(circuits, two)
     close(found, [c.at[1].set(0) for c in circuits])
     nothing = jax.tree.map(jnp.zeros_like, circuits)
-    close(balanced(nothing), nothing)
+    close(jax.jit(balanced)(nothing), nothing)
     close(aligned(nothing, nothing), nothing)
     with pytest.raises(ConfigError, match="at most 2"):
         align(two, circuits)
@@ -66,17 +66,18 @@ def test_fewer_heads_and_heads_of_zero(rng):
 
 
 def test_balanced_heads_keep_their_product(rng):
-    kq, ov = balanced(circuits := random_circuits(rng, 2))
+    kq, ov = jax.jit(balanced)(circuits := random_circuits(rng, 2))
     np.testing.assert_allclose(np.linalg.norm(kq, axis=(-1, -2)), np.linalg.norm(ov, axis=(-1, -2)), rtol=1e-5)
     ours = np.einsum("shij,shko->shijko", kq, ov)
     theirs = np.einsum("shij,shko->shijko", identified_part(circuits.kq), circuits.ov)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_line_to_oneself_is_flat():
+def test_a_line_to_oneself_is_flat(rng):
     """Two seeds of the separate form, to the first one's circuits in another order: flat for it, not for the other."""
     model = RegressionAttention(d, H)
-    params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = {name: rng.normal(size=(2, *leaf.shape)).astype(np.float32) / 3 for name, leaf in shapes.items()}
     first = model.circuits(jax.tree.map(lambda leaf: leaf[0], params))
     found = circuit_line(model, params, moved(first, (2, 0, 1), [1, 1, 1]), TASK, points=5, batch_size=B)
     assert found.risk.shape == (2, 5) and found.barrier.shape == found.distance.shape == (2,)
@@ -86,7 +87,7 @@ def test_a_line_to_oneself_is_flat():
     batch = TASK.sample(None, B)
     for seed in range(2):
         one = jax.tree.map(lambda leaf, i=seed: leaf[i], params)
-        risk = jnp.mean((model.apply(one, batch.inputs)[0] - batch.targets) ** 2)
+        risk = np.mean((jax.jit(model.apply)(one, batch.inputs)[0] - batch.targets) ** 2)
         np.testing.assert_allclose(found.risk[seed, 0], risk, rtol=1e-4)
 
 
@@ -96,7 +97,7 @@ def test_risk_on_a_line_is_that_of_the_model_between():
     target = Circuits(start["kq"], 3 * start["ov"])
     found = circuit_line(MERGED, start, target, TASK, points=5, rescale=False, batch_size=B)
     batch = TASK.sample(None, B)
-    plain = MERGED.apply(start, batch.inputs)[0]
+    plain = jax.jit(MERGED.apply)(start, batch.inputs)[0]
     expected = [np.mean(((1 + 2 * t) * plain - batch.targets) ** 2) for t in np.linspace(0, 1, 5)]
     np.testing.assert_allclose(found.risk, expected, rtol=1e-4)
     np.testing.assert_allclose(found.t, np.linspace(0, 1, 5))

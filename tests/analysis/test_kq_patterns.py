@@ -43,7 +43,7 @@ def test_the_solution_of_the_paper(form):
     """One positive, two negative heads, one dummy, as in the authors' run with four heads."""
     model = RegressionAttention(d, H, form=form)
     omega, mu = np.array([-0.12, 0.12, -0.12, 0.0]), np.array([-1.9, 3.4, -1.5, 0.0])
-    found = probed(model, model.construct(omega, mu))
+    found = measured(*jax.jit(lambda: model.circuits(model.construct(omega, mu)))())
     np.testing.assert_allclose(found["omega"], omega, **CLOSE)
     np.testing.assert_allclose(found["mu"][:, 0], mu, **CLOSE)
     np.testing.assert_allclose(found["diagonal"], np.broadcast_to(omega[:, None], (H, d)), **CLOSE)
@@ -83,26 +83,27 @@ def test_planted_departures(rng):
 
 
 def test_every_type():
+    typed = jax.jit(head_types)
     omega = jnp.array([1.0, -1.0, 1.0, -1.0, 0.05, 0.0, 1.0, 0.0])
     mu = jnp.array([2.0, -2.0, -2.0, 2.0, -2.0, 1.0, 0.1, 0.0])[:, None]
-    names = [HEAD_TYPES[i] for i in head_types(omega, mu)[:, 0]]
+    names = [HEAD_TYPES[i] for i in typed(omega, mu)[:, 0]]
     assert names == ["positive", "negative", "mixed", "mixed", "averaging", "averaging", "dummy", "dummy"]
     # The threshold is relative to the largest head, of every output by itself.
     two = jnp.concatenate([mu, 1e-3 * mu[::-1]], axis=1)
-    np.testing.assert_array_equal(head_types(omega, two)[:, 0], head_types(omega, mu)[:, 0])
-    np.testing.assert_array_equal(head_types(omega, two)[:, 1], head_types(omega, mu[::-1])[:, 0])
-    np.testing.assert_array_equal(head_types(7 * omega, 3 * mu), head_types(omega, mu))
+    np.testing.assert_array_equal(typed(omega, two)[:, 0], typed(omega, mu)[:, 0])
+    np.testing.assert_array_equal(typed(omega, two)[:, 1], typed(omega, mu[::-1])[:, 0])
+    np.testing.assert_array_equal(typed(7 * omega, 3 * mu), typed(omega, mu))
     assert HEAD_TYPES[int(head_types(omega, mu, threshold=0.0)[6, 0])] == "positive"
 
 
 def test_impurities_that_cancel_within_a_sign():
     """Two positive heads with opposite parts that read inputs: impure each, pure together."""
-    kq = np.zeros((3, d + 1, d + 1))
-    kq[:, :d, :d] = np.array([1.0, 1.0, -1.0])[:, None, None] * np.eye(d)
-    ov = np.zeros((3, d + 1, 1))
-    ov[:, d, 0], ov[0, 1, 0], ov[1, 1, 0] = [1.0, 1.0, -2.0], 1.0, -1.0
+    kq = np.zeros((H, d + 1, d + 1))
+    kq[:, :d, :d] = np.array([1.0, 1.0, -1.0, 0.0])[:, None, None] * np.eye(d)
+    ov = np.zeros((H, d + 1, 1))
+    ov[:, d, 0], ov[0, 1, 0], ov[1, 1, 0] = [1.0, 1.0, -2.0, 0.0], 1.0, -1.0
     found = measured(kq, ov)
-    np.testing.assert_allclose(found["ov_purity"][:, 0], [0.5, 0.5, 1], **CLOSE)
+    np.testing.assert_allclose(found["ov_purity"][:, 0], [0.5, 0.5, 1, 0], **CLOSE)
     np.testing.assert_allclose([found["purity_positive"][0], found["purity_negative"][0]], 1, **CLOSE)
     np.testing.assert_allclose(found["ov_positive"][:, 0], [0] * d + [2], **CLOSE)
     np.testing.assert_allclose(found["ov_negative"][:, 0], [0] * d + [-2], **CLOSE)
@@ -157,7 +158,7 @@ def test_scale_moved_from_ov_to_kq(seed, power):
 
 def test_seeds_at_once_are_seeds_one_by_one(rng):
     """By `vmap`, and with the seeds as a leading axis of the parameters; compiled."""
-    model = RegressionAttention(d, 3, num_outputs=2)
+    model = RegressionAttention(d, H, 2, form="merged")
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = {name: rng.normal(size=(3, *leaf.shape)).astype(np.float32) for name, leaf in shapes.items()}
     mapped = jax.jit(jax.vmap(lambda p: PROBE(model, p)))(params)
