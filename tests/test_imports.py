@@ -26,7 +26,7 @@ MAY_IMPORT = {
     **{leaf: LEAVES for leaf in LEAVES},
     "attnlab.attention": LEAVES,
     "attnlab.kernels": LEAVES | {"attnlab.attention"},
-    "attnlab.models": LEAVES | {"attnlab.attention"},
+    "attnlab.models": LEAVES | {"attnlab.attention", PROTOCOL},
     "attnlab.nnx": LEAVES | {"attnlab.attention", "attnlab.models"},
     "attnlab.trajectory": LEAVES,
     "attnlab.training": LEAVES | {"attnlab.attention", "attnlab.models", "attnlab.trajectory", PROTOCOL},

@@ -74,7 +74,7 @@ def zhang(steps: int) -> Experiment:
         DIM, LINEAR_CONTEXT, 0.0, noisy_query=False, covariance=covariance, prior_covariance=1.0, layout="masked_key"
     )
     model = LinearAttention(DIM, start="zhang", scale=0.3, query_is_key=True, read=1)
-    return Experiment(law, model, adam(3e-3), steps)
+    return Experiment(law, model, adam(1e-3), steps)
 
 
 def unnormalised(steps: int) -> Experiment:
@@ -130,7 +130,7 @@ def experiments(preset: str) -> dict[str, Experiment]:
             "anisotropic": heads(2, 10_000, covariance=covariance),
             "shifted_two": heads(2, 10_000, mean=1.0),
             "shifted_four": heads(4, 10_000, mean=1.0),
-            "zhang": zhang(4_000),
+            "zhang": zhang(8_000),
             "unnormalised": unnormalised(4_000),
             "von_oswald": von_oswald(4_000),
         }

@@ -139,6 +139,16 @@ class Lab(Runs):
         law = (t.covariance, t.mean, t.prior_covariance)
         return icl.Setting(t.dim, t.context, t.noise_variance, *law, noisy_query=t.noisy_query)
 
+    def group_difference(self, name: str) -> np.ndarray:
+        """Relative difference of `|sum mu omega / sum mu|` between positive and negative heads, `[S]`."""
+        found = self.patterns(name)
+        omega, mu = found["omega"], found["mu"][..., 0]
+        sizes = []
+        for sign in (1, -1):
+            weight = np.where(np.sign(mu) == sign, np.abs(mu), 0)
+            sizes.append(np.abs(np.sum(weight * omega, axis=1) / np.sum(weight, axis=1)))
+        return np.abs(sizes[0] / sizes[1] - 1)
+
     # ---- signs
 
     def same_sign(self, name: str, step: int | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -124,7 +124,7 @@ def shifted(prompts: int = 100_000) -> dict[str, float]:
         "heads": tt.SoftmaxHeads((omega, -omega), (mu, -mu)),
     }
     risks = predictor_risks(law, predictors, prompts)
-    exact = {"gd_exact": gd.risk, "dgd_exact": dgd.risk, "preconditioned": icl.best_preconditioned_risk(s, "debiased")}
+    exact = {"gd_exact": gd.risk, "dgd_exact": dgd.risk, "small_weights": icl.best_small_weights(s).risk}
     return {name: value for name, (value, _) in risks.items()} | exact
 
 
@@ -213,7 +213,11 @@ def constructed_lengths(prompts: int = 100_000) -> dict[str, Any]:
     s = icl.Setting(DIM, 20, 0.0, prior_covariance=1.0, noisy_query=False)
     lengths = (5, 10, 20, 40, 80, 160)
     found: dict[str, Any] = {"lengths": lengths}
-    for name, kind in (("mean", "linear_mean"), ("sum", "linear_sum")):
+    kinds: tuple[tuple[str, Literal["linear_mean", "linear_sum"]], ...] = (
+        ("mean", "linear_mean"),
+        ("sum", "linear_sum"),
+    )
+    for name, kind in kinds:
         exact = icl.length_risk(s, lengths, kind) / DIM
         eta = icl.trained_step(s, lengths, kind)
         measured = []
@@ -228,11 +232,11 @@ def constructed_lengths(prompts: int = 100_000) -> dict[str, Any]:
 def von_oswald(prompts: int = 100_000) -> dict[str, float]:
     """Half squared error of one step of gradient descent on uniform inputs: exact, and by constructed weights."""
     law = tt.LinearRegression.von_oswald()
-    best = icl.uniform_gd_optimum(law.dim, law.context)
+    best = icl.uniform_optimum(law.dim, law.context)
     model = LinearAttention(law.dim, form="separate", rho="none")
     params = jax.tree.map(lambda x: x[None], model.gradient_descent(best.eta / law.context))
     measured, _ = evaluate.model_risk(law, model, params, prompts)
-    return {"exact": best.risk / 2, "construction": float(measured[0]) / 2, "eta": best.eta}
+    return {"exact": best.risk, "construction": float(measured[0]) / 2, "eta": best.eta}
 
 
 def flow_facts() -> dict[str, Any]:
@@ -247,6 +251,12 @@ def flow_facts() -> dict[str, Any]:
         facts[f"signs_{h}"] = flow_signs(solved)
         facts[f"zero_sum_{h}"] = [abs(float(f.mu[i].sum())) for f, i in zip(solved, late, strict=True)]
         facts[f"loss_{h}"] = [float(f.loss[i]) for f, i in zip(solved, late, strict=True)]
+        if h > 1:
+            valley = [valley_excess(f) for f in solved]
+            bottom = icl.loss_infimum(SETTING)
+            facts[f"valley_loss_{h}"] = bottom + float(np.median(valley))
+            pairs_of = zip(facts[f"loss_{h}"], valley, strict=True)
+            facts[f"valley_excess_{h}"] = [(loss - bottom) / excess for loss, excess in pairs_of]
     facts["spread"] = flow_spread(found[2], 400.0)
     facts["slope"] = flow_slope(found[2], 400.0, 1e4)
     facts["valley"] = [
@@ -257,6 +267,15 @@ def flow_facts() -> dict[str, Any]:
     facts["one_mu"] = [abs(float(f.mu[-1, 0])) for f in one]
     facts["one_loss"] = [float(f.loss[-1]) for f in one]
     return facts
+
+
+def valley_excess(flow: icl.HeadsFlow, time: float = 2000.0) -> float:
+    """Excess loss that the valley law predicts at `time` for the flow's number of heads of either sign."""
+    mu = flow.mu[at_time(flow, time)]
+    active = np.abs(mu) > 0.1 * np.abs(mu).max()
+    positive, negative = int(np.sum(mu[active] > 0)), int(np.sum(mu[active] < 0))
+    omega = icl.valley_omega([time], SETTING, positive, negative)
+    return float(icl.valley_loss(omega, SETTING)[0]) - icl.loss_infimum(SETTING)
 
 
 def exact_values() -> dict[str, Any]:
