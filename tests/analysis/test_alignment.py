@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fixed_prompts import FixedPrompts
 
-from attnlab.analysis import gd_alignment, rescaled, scale_sweep
+from attnlab.analysis import gd_alignment, rescaled, scale_sweep, step_matrix
 from attnlab.analysis.prompts import over_leading, query_gradient, reader
 from attnlab.config import ConfigError
 from attnlab.models.regression_attention import RegressionAttention
@@ -47,6 +47,21 @@ def test_two_opposite_heads_are_a_debiased_step():
     for name, value in found.items():
         exact = 0 if "distance" in name or "relative" in name else 1
         np.testing.assert_allclose(value[-1], exact, atol=2e-3, err_msg=name)
+
+
+def test_the_step_matrix_is_the_step_that_small_heads_take(rng):
+    """Two opposite heads with any KQ, not symmetric: a debiased step preconditioned by `Gamma`, not its transpose."""
+    kq = jnp.zeros((2, d + 1, d + 1)).at[:, :d, :d].set(0.01 * rng.normal(size=(d, d))) * jnp.array([[[1.0]], [[-1.0]]])
+    ov = jnp.zeros((2, d + 1, 1)).at[:, d, 0].set(jnp.array([40.0, -40.0]))
+    model = RegressionAttention(d, 2, form="merged")
+
+    def gaps(params):
+        gamma = step_matrix(params["kq"], params["ov"][:, d:, 0])[0]
+        probes = [gd_alignment(TASK, DebiasedStep(1.0, factor), B) for factor in (gamma, gamma.T)]
+        return [probe(model, params)["gradient_relative"] for probe in probes]
+
+    right, wrong = jax.jit(gaps)({"kq": kq, "ov": ov})
+    assert right < 5e-3 and wrong > 0.1
 
 
 def test_planted_departures():

@@ -43,6 +43,16 @@ def test_alignment_undoes_order_and_scale(rng, order):
     close(aligned(circuits, moved(circuits, order, [1.0, 1.0, 1.0]), rescale=False), expected)
 
 
+def test_scale_is_that_of_the_reference_and_the_product_stays(rng):
+    """Also where the two models differ: `|KQ| / |OV|` from the reference, everything else from the other."""
+    circuits, other = random_circuits(rng), random_circuits(rng)
+    plain, found = aligned(circuits, other, rescale=False), aligned(circuits, other)
+    norms = [np.linalg.norm(c, axis=(-1, -2)) for c in (*found, identified_part(circuits.kq), circuits.ov)]
+    np.testing.assert_allclose(norms[0] / norms[1], norms[2] / norms[3], rtol=1e-4)
+    products = [np.einsum("hij,hko->hijko", *(np.asarray(c) for c in pair)) for pair in (found, plain)]
+    np.testing.assert_allclose(*products, rtol=1e-4, atol=1e-5)
+
+
 def test_signs_are_not_a_scale():
     """A positive and a negative head have the same product of KQ and OV; the order tells them apart all the same."""
     circuits = MERGED.circuits(MERGED.construct([0.1, -0.1, 0.0], [4.0, -4.0, 0.0]))

@@ -29,7 +29,7 @@ def shared(mu):
 
 
 def measured(diagonal, mu, probe=PROBE):
-    model = RegressionAttention(6, len(mu), 2, form="merged")
+    model = RegressionAttention(6, len(mu), np.shape(mu)[1], form="merged")
     return jax.device_get(jax.jit(probe, static_argnums=0)(model, model.construct(diagonal, mu)))
 
 
@@ -98,6 +98,14 @@ def test_order_and_scale_of_heads():
         np.testing.assert_allclose(moved[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
         if name not in ("zero_sum", "group_values"):
             np.testing.assert_allclose(scaled[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_groups_of_unequal_size():
+    one = superposition([(0, 1, 2, 3)])
+    found = measured([[1.0, 2.0, 3.0, 6.0, 7.0, 9.0]], [[1.0]], one)
+    np.testing.assert_allclose(found["group_values"], [[3, 8]], rtol=1e-6)
+    np.testing.assert_allclose(found["group_deviation"], [3 / 9], rtol=1e-6)
+    np.testing.assert_allclose([found["on_support"], found["off_support"]], [[3], [9]], rtol=1e-6)
 
 
 def test_groups_of_coordinates():
