@@ -104,7 +104,7 @@ def test_every_module_imports_what_its_room_may() -> None:
         ("attnlab.attention.maps", "from attnlab.models import layers", "attnlab.models.layers"),
         ("attnlab.attention.maps", "from ..models import layers", "attnlab.models.layers"),
         ("attnlab.attention.maps", "from .. import models", "attnlab.models"),
-        ("attnlab.models.layers", "import toy_tasks.base", "toy_tasks.base"),
+        ("attnlab.models.layers", "import toy_tasks.alias", "toy_tasks.alias"),
         ("attnlab.training.loop", "import toy_tasks", "toy_tasks"),
         ("attnlab.training.loop", "from toy_tasks import BigramBackcopy", "toy_tasks"),
         ("attnlab.training.loop", "from attnlab.analysis import sinks", "attnlab.analysis.sinks"),

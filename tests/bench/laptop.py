@@ -26,14 +26,14 @@ def config(
 
 
 class Steps:
-    """All steps of a run without records, again and again: `steps()` is one pass."""
+    """The first chunk of a run without records, again and again: `steps()` is one pass."""
 
     def __init__(self, settings: RunConfig, devices: Any = None):
         seeds = len(settings.seeds)
         self.session = Session(settings, place(seeds, settings.model, settings.seed_axis, devices))
         self.session.compile()
         self.at = self.session.start()
-        self.seed_steps = seeds * settings.steps
+        self.seed_steps = seeds * int(self.session.plan.ends[0])  # a chunk ends early if its records are many
 
     def __call__(self) -> None:
         self.at, rows = self.session.advance(0, self.at)
