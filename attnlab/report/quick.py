@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from attnlab import analysis
+from attnlab.config import require
 from attnlab.report.figures import dynamics
 from attnlab.report.html import write_report
 from attnlab.report.notebook import show as show_widget
@@ -18,12 +19,15 @@ from attnlab.trajectory import open as open_trajectory
 
 LARGEST_VOCABULARY = 128  # wider circuits are unreadable as a picture and heavy as a file
 CURVES = ("backcopy", "excess_bigram", "loss", "overall")
+_VECTORS = "Read its activations with model.apply(params, inputs, tape=('*',))."
 
 
 def scrubber(trajectory: Trajectory, model: Any = None, task: Any = None, frames: int = 40) -> Scrubber:
     """Attention, KQ and OV maps of a run over training, with its losses.
 
-    Needs a record of parameters (KQ and OV between tokens) or of `analysis.attention_maps` (attention), under any name.
+    A model that reads tokens needs a record of parameters (KQ and OV between tokens) or of `analysis.attention_maps`
+    (attention), under any name. A model with `circuits(params)` needs the record `params`; its KQ and OV are between
+    coordinates of its vectors, the unidentified columns of KQ shown as 0.
 
     Args:
       trajectory: the run.
@@ -31,10 +35,13 @@ def scrubber(trajectory: Trajectory, model: Any = None, task: Any = None, frames
       frames: at most this many steps, evenly in log.
 
     Raises:
-      ValueError: neither is recorded.
+      ValueError: neither is recorded. ConfigError: a model of vectors without `circuits`: it has no such maps.
     """
     model = analysis.model_of(trajectory) if model is None else model
     task = analysis.task_of(trajectory) if task is None else task
+    if hasattr(model, "circuits"):
+        return _regression(trajectory, model, frames)
+    require(getattr(model, "vocab_size", None) is not None, "model", model, "one that reads tokens", _VECTORS)
     names = tuple(getattr(task, "names", None) or map(str, range(model.vocab_size)))
     maps, params = _record(trajectory, "weights"), _record(trajectory, "unembed") or _record(trajectory, "wv")
     if maps is None and params is None:
@@ -86,11 +93,17 @@ def run_report(path: str | Path, out: str | Path | None = None) -> Path:
         title=f"Run {trajectory.path.name}",
         summary=f"Step {trajectory.last_step}, {len(trajectory.seeds)} seeds.",
         figures=figures,
-        scrubbers={"Attention, KQ and OV over training": scrubber(trajectory)},
+        scrubbers={"Attention, KQ and OV over training": scrubber(trajectory)} if _has_maps(trajectory) else {},
         config={"config": trajectory.config, "summary": summary},
         versions={k: v for k, v in environment["packages"].items() if v} | {"python": environment["python"]},
         commands=[f"attnlab report {path}"],
     )
+
+
+def _has_maps(trajectory: Trajectory) -> bool:
+    """Whether `scrubber` can show the model of this run."""
+    model = analysis.model_of(trajectory)
+    return hasattr(model, "circuits") or getattr(model, "vocab_size", None) is not None
 
 
 def _as_trajectory(run: Any) -> Trajectory:
@@ -152,6 +165,37 @@ def _circuits(
         frames = np.stack([one[name] for one in found], axis=1)  # [S, N, V, V]
         panels.append(Panel(name, frames, names, names, kind="diverging", row_title=row, col_title=column))
     return panels
+
+
+def _regression(trajectory: Trajectory, model: Any, frames: int) -> Scrubber:
+    """KQ and OV of every head and layer, between coordinates of tokens."""
+    if "params" not in trajectory.records:
+        raise ValueError(
+            f"{trajectory.path}: no parameters are recorded. Train with record={{'params': log_spaced(40)}}."
+        )
+    steps = trajectory.steps("params")
+    steps = steps[log_spaced_indices(steps, frames)]
+    outputs = [f"y{i + 1}" if model.num_outputs > 1 else "y" for i in range(model.num_outputs)]
+    names = [*(f"x{i + 1}" for i in range(model.dim)), *outputs]
+
+    @jax.jit
+    @jax.vmap
+    def read(params: Any) -> tuple[jax.Array, jax.Array]:
+        kq, ov = model.circuits(params)
+        seen = analysis.identified_part(kq, model.num_outputs)
+        return seen.reshape(-1, *kq.shape[-2:]), ov.reshape(-1, *ov.shape[-2:])
+
+    found = [jax.device_get(read(trajectory.params_at(int(step)))) for step in steps]
+    kq, ov = (np.stack([one[part] for one in found], axis=1) for part in (0, 1))  # [S, N, L H, D, D or m]
+    written = outputs if ov.shape[-1] == model.num_outputs else names
+    panels = []
+    for number in range(kq.shape[2]):
+        layer, head = divmod(number, model.num_heads)
+        place = f"layer {layer}, head {head}"
+        panels.append(Panel(f"KQ, {place}", kq[:, :, number], names, names, "diverging", "key", "query"))
+        panels.append(Panel(f"OV, {place}", ov[:, :, number], names, written, "diverging", "attended", "written to"))
+    at, curves = _curves(trajectory)
+    return Scrubber(steps=steps, seeds=trajectory.seeds, panels=panels, curves=curves, curve_steps=at)
 
 
 def _curves(trajectory: Trajectory) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
