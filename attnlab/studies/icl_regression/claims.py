@@ -166,32 +166,32 @@ EMERGENCE = (
 SIGNS = (
     check(
         "S.flat", "The same-sign solutions form a valley: the Hessian of the approximate loss has a zero there.",
-        "least |eigenvalue|, share .7", theory("same_sign", "flat"), (0, 1e-6), source="derived, theory.icl.same_sign",
+        "least |eigenvalue|, share .7", theory("curvature", "flat"), (0, 1e-6), source="derived, theory.icl.same_sign",
         trust="derived + checked", why="finite differences of an exact gradient", presets=QUICK, predicted=0.0,
     ),
     check(
         "S.stable", "It is stable where both heads have a share.", "smallest eigenvalue, share .7",
-        theory("same_sign", "inside"), (-1e-6, None), source="derived, theory.icl.same_sign",
+        theory("curvature", "inside"), (-1e-6, None), source="derived, theory.icl.same_sign",
         trust="derived + checked", why="zero but for the differences", presets=QUICK, predicted=0.0,
     ),
     check(
         "S.unstable", "It is unstable once a share is negative.", "smallest eigenvalue, share 1.05",
-        theory("same_sign", "outside"), (None, -0.01), source="derived, theory.icl.same_sign",
+        theory("curvature", "outside"), (None, -0.01), source="derived, theory.icl.same_sign",
         trust="derived + checked", why="-.048 by the exact Hessian; the sign is the claim", presets=QUICK,
     ),
     check(
         "S.share", "Random starts of two heads end in it as often as the critical balance of their growing modes says.",
         "share of 150 gradient flows", theory("same_sign", "share"), (0.30, 0.54),
         source="derived, theory.icl.same_sign", trust="derived + checked",
-        why="three standard errors (.04) of 150 flows around .42", presets=QUICK,
-        predicted=lambda lab: lab.theory("same_sign")["probability"],
+        why="three standard errors (.04) of 150 flows around .42", presets=LAPTOP,
+        predicted=lambda lab: lab.theory("curvature")["probability"],
     ),
     check(
         "S.entered", "Of the trained models about the same share is there at step 1,000.",
         "share of seeds whose active heads have one sign", lambda lab: np.mean(lab.same_sign("two_heads", 1000)),
         (0.1, 0.75), source="derived, theory.icl.same_sign", trust="derived for gradient flow, not for Adam",
         why="eight seeds: a standard error of .17; reported", presets=(), reported=LAPTOP,
-        predicted=lambda lab: lab.theory("same_sign")["probability"],
+        predicted=lambda lab: lab.theory("curvature")["probability"],
     ),
     check(
         "S.left", "Gradient noise moves most of them out of it.", "share of seeds of one sign at 10,000 steps",
@@ -408,12 +408,12 @@ OTHER_DATA = (
     check(
         "A12.mean", "Tested at other lengths, divided by the actual one: bias of N, variance of M.",
         "largest relative difference, M = 5 to 160", theory("lengths", "mean_error"), (0, 0.02),
-        source="derived from Zhang et al. 2306.09927", trust="derived", why="spec band", presets=QUICK, predicted=0.0,
+        source="derived from Zhang et al. 2306.09927", trust="derived", why="spec band", presets=LAPTOP, predicted=0.0,
     ),
     check(
         "A12.sum", "The same for the unnormalised sum.", "largest relative difference, M = 5 to 160",
         theory("lengths", "sum_error"), (0, 0.02), source="derived", trust="derived", why="spec band",
-        presets=QUICK, predicted=0.0,
+        presets=LAPTOP, predicted=0.0,
     ),
     check(
         "A12.oswald_construction", "Von Oswald's weights are one step of gradient descent.", "half squared error",

@@ -36,7 +36,7 @@ class Lab(Runs):
         """Values measured without training (`theory_side`)."""
         small = self.preset == "smoke"
         parts: dict[str, Callable[[], Any]] = {
-            "estimators": lambda: theory_side.estimator_table(20_000 if small else 50_000),
+            "estimators": lambda: theory_side.estimator_table((10, 40, 100) if small else theory_side.LENGTHS),
             "table": lambda: theory_side.table_errors(self.theory("estimators")),
             "exact": theory_side.exact_risks,
             "bayes": theory_side.bayes_gap,
@@ -47,7 +47,8 @@ class Lab(Runs):
             "sum_lengths": lambda: self.theory("exact_values")["sum_lengths"],
             "one_head": theory_side.one_head,
             "zhang_risk": lambda: {"risk": icl.best_preconditioned_risk(self.setting("zhang"), "plain")},
-            "same_sign": theory_side.same_sign,
+            "same_sign": theory_side.same_sign_share,
+            "curvature": theory_side.curvature,
             "lengths": theory_side.constructed_lengths,
             "von_oswald": theory_side.von_oswald,
         }
@@ -98,6 +99,14 @@ class Lab(Runs):
     def patterns(self, name: str) -> dict[str, np.ndarray]:
         """The pattern of the heads at the end (`analysis.head_patterns`), leaves `[S, ...]`."""
         return self.once(("patterns", name), lambda: self.probe(name, analysis.head_patterns()))
+
+    def matrices(self, name: str, step: int | None = None) -> dict[str, np.ndarray]:
+        """The pattern with whole `kq [S, H, D, D]` and `ov [S, H, D, m]`, at the end or at a step of record `params`."""
+        if step is None:
+            return self.once(("matrices", name), lambda: self.probe(name, analysis.head_patterns(matrices=True)))
+        model, params = self.experiments[name].model, self.run(name).trajectory.params_at(step)
+        probe = analysis.head_patterns(matrices=True)
+        return jax.device_get(jax.jit(lambda p: jax.lax.map(lambda q: probe(model, q), p))(params))
 
     def sharing(self, name: str) -> dict[str, np.ndarray]:
         """How the heads share several tasks at the end (`analysis.superposition`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -47,18 +48,21 @@ def published_estimators() -> dict[str, Any]:
     }
 
 
-def estimator_table(prompts: int = 50_000) -> dict[int, dict[str, tuple[float, float]]]:
+Table = dict[int, dict[str, tuple[float, float]]]
+
+
+def estimator_table(lengths: Sequence[int] = LENGTHS, prompts: int = 50_000) -> Table:
     """Context -> estimator -> (risk, standard error), on common prompts."""
-    return {n: predictor_risks(tt.LinearRegression(DIM, n, NOISE), published_estimators(), prompts) for n in LENGTHS}
+    return {n: predictor_risks(tt.LinearRegression(DIM, n, NOISE), published_estimators(), prompts) for n in lengths}
 
 
-def table_errors(table: dict[int, dict[str, tuple[float, float]]]) -> dict[str, float]:
+def table_errors(table: Table) -> dict[str, float]:
     """Largest distance of each column from the published one, relative (ridge: absolute); and of TF from DGD."""
     found = {}
     for column, name in enumerate(ESTIMATORS):
-        gaps = [(table[n][name][0] - row[column], row[column]) for n, row in PUBLISHED.items()]
+        gaps = [(table[n][name][0] - row[column], row[column]) for n, row in PUBLISHED.items() if n in table]
         found[name] = max(abs(gap) / (1 if name == "ridge" else value) for gap, value in gaps)
-    found["tf_dgd"] = max(abs(table[n]["two_heads"][0] - table[n]["dgd"][0]) for n in LENGTHS if n >= 20)
+    found["tf_dgd"] = max(abs(table[n]["two_heads"][0] - table[n]["dgd"][0]) for n in table if n >= 20)
     return found
 
 
@@ -187,16 +191,20 @@ def flow_slope(found: list[icl.HeadsFlow], start: float, end: float) -> list[flo
     return slopes
 
 
-def same_sign(starts: int = 150) -> dict[str, float]:
-    """The valley of same-sign solutions: its curvature, and how often a random start of two heads ends in it."""
+def same_sign_share(starts: int = 150) -> dict[str, float]:
+    """How often a random start of two heads ends in the valley of same-sign solutions."""
     ended = []
     for seed in range(starts):
         omega, mu = icl.small_start(2, FLOW_SCALE, seed=10_000 + seed)
         end = icl.integrate_heads(omega, mu, [0.0, 300.0], SETTING, rtol=1e-8).mu[-1]
         ended.append(end[0] * end[1] > 0)
+    return {"share": float(np.mean(ended))}
+
+
+def curvature() -> dict[str, float]:
+    """The curvature of that valley, and how often a random start should end in it."""
     inside, outside = (icl.same_sign_curvature(SETTING, share) for share in (0.7, 1.05))
     return {
-        "share": float(np.mean(ended)),
         "probability": icl.same_sign_probability(SETTING, FLOW_SCALE),
         "balance": icl.critical_balance(SETTING, FLOW_SCALE),
         "inside": float(inside[0]),
