@@ -341,7 +341,7 @@ def _flow() -> Drawn:
         shown,
         phases=phases,
         predicted=predicted,
-        levels={"plateau 1 + σ²": top, "one-head optimum": float(one.loss) - bottom},
+        levels={"plateau 1 + σ²": top, "one-head optimum": float(one.risk) - bottom},
         title="Gradient flow: plateau, rise, zero-sum, slow valley ω ~ t^(−1/6), or a stop with one sign",
     )
     caption = (
@@ -423,8 +423,8 @@ def _signs(lab: Lab, by_heads: dict[int, str]) -> Drawn:
         title="Some seeds begin with heads of one sign; gradient noise turns most of them",
     )  # fmt: skip
     caption = (
-        "F12. Where heads end, and how many seeds have heads of one sign. Lines at the left: what theory allows; at the "
-        "right: the share of random starts whose noiseless flow ends with one sign"
+        "F12. Where heads end, and how many seeds have heads of one sign. Lines at the left: what theory allows; at "
+        "the right: the share of random starts whose noiseless flow ends with one sign"
     )
     return {"F12-signs": (caption, figure)}
 

@@ -101,7 +101,7 @@ class Lab(Runs):
         return self.once(("patterns", name), lambda: self.probe(name, analysis.head_patterns()))
 
     def matrices(self, name: str, step: int | None = None) -> dict[str, np.ndarray]:
-        """The pattern with whole `kq [S, H, D, D]` and `ov [S, H, D, m]`, at the end or at a step of record `params`."""
+        """The pattern with whole `kq [S, H, D, D]` and `ov [S, H, D, m]`, at the end or at a recorded step."""
         if step is None:
             return self.once(("matrices", name), lambda: self.probe(name, analysis.head_patterns(matrices=True)))
         model, params = self.experiments[name].model, self.run(name).trajectory.params_at(step)
