@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from attnlab.report.style import DIVERGING, INK, MUTED, check, new_figure, short_step, style
+from attnlab.report.style import DIVERGING, INK, MUTED, check, new_figure, style
 
 NUMBERED = 8  # matrices up to this size have their entries written into the cells
 UNREAD = "#eef0f3"
@@ -57,17 +57,19 @@ def circuit_maps(
         grid = figure.add_gridspec(rows, wide)
         for (name, h), (row, column) in zip(panels, places, strict=True):
             kq, ov = models[name]
-            outputs = ov.shape[-1]
-            inner = grid[row, column].subgridspec(1, 2, width_ratios=[size, outputs], wspace=0.04)
-            left, right = figure.add_subplot(inner[0, 0]), figure.add_subplot(inner[0, 1])
-            _matrix(left, kq[h], labels, labels, _symmetric(kq[..., : size - unread]), unread)
-            _matrix(right, ov[h], [""] * size, _outputs(outputs), _symmetric(ov))
+            axes = figure.add_subplot(grid[row, column])
+            start = size + 0.7  # where OV begins, a gap to the right of KQ
+            _matrix(axes, kq[h], labels, labels, _symmetric(kq[..., : size - unread]), unread)
+            _matrix(axes, ov[h], [], [], _symmetric(ov), start=start)
+            places_of = [*range(size), *(start + i for i in range(ov.shape[-1]))]
+            axes.set_xticks(places_of, [*labels, *_outputs(ov.shape[-1])])
+            axes.set_xlim(-0.5, places_of[-1] + 0.5)
             head = f"{name}, head {h + 1}" if len(kq) > 1 else name
-            left.set_title("\n".join([head, *([lines[name][h]] if name in lines else [])]), fontsize=8.5)
-            left.set_xlabel("KQ: query", fontsize=8)
+            axes.set_title("\n".join([head, *([lines[name][h]] if name in lines else [])]), fontsize=8.5)
+            for text, x in (("KQ, column: query", (size - 1) / 2), ("OV", (start + places_of[-1]) / 2)):
+                axes.text(x, size + 0.75, text, ha="center", va="center", fontsize=8)
             if column == 0:
-                left.set_ylabel("key", fontsize=8)
-            right.set_xlabel("OV", fontsize=8)
+                axes.set_ylabel("row: key", fontsize=8)
         if unread:
             text = "crossed out: multiplies the query's empty label, so no prediction and no gradient sees it"
             figure.supxlabel(text, x=0.99, ha="right", fontsize=7.5, color=MUTED)
@@ -108,7 +110,7 @@ def circuit_evolution(
         for h, row in enumerate(grid):
             for n, axes in enumerate(row):
                 _matrix(axes, values[n, h], [""] * size, [""] * size, norm, unread, numbers=False)
-                above = f"step {short_step(at[n])}\n" if h == 0 else ""
+                above = f"step {int(at[n]):,}\n" if h == 0 else ""
                 axes.set_title(above + (notes[n][h] if notes else ""), fontsize=8, loc="center", pad=3)
             row[0].set_ylabel(f"head {h + 1}", fontsize=8.5)
         every = list(grid.ravel())
@@ -206,30 +208,35 @@ def _matrix(
     norm: Normalize,
     unread: int = 0,
     numbers: bool = True,
+    start: float = 0,
 ) -> None:
+    """Draw a matrix whose first column is centred at `start`."""
     height, width = values.shape
     read = width - unread
     shown = values.copy()
     shown[:, read:] = np.nan
-    axes.imshow(np.ma.masked_invalid(shown), cmap=DIVERGING, norm=norm, interpolation="nearest", aspect="equal")
+    extent = (start - 0.5, start + width - 0.5, height - 0.5, -0.5)
+    image = np.ma.masked_invalid(shown)
+    axes.imshow(image, cmap=DIVERGING, norm=norm, interpolation="nearest", aspect="equal", extent=extent)
+    axes.add_patch(Rectangle((start - 0.5, -0.5), width, height, fill=False, edgecolor=MUTED, linewidth=0.6))
     if unread:
         place = (read - 0.5, -0.5)
         hatch = {"facecolor": UNREAD, "edgecolor": "#b6bcc6", "hatch": "xxxx", "linewidth": 0}
         axes.add_patch(Rectangle(place, unread, height, **hatch))  # type: ignore[arg-type]
-        axes.axvline(read - 0.5, color="#2e7d32", linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.plot([read - 0.5] * 2, [-0.5, height - 0.5], color="#2e7d32", linewidth=1.2, linestyle=(0, (3, 2)))
     axes.grid(False)
     for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_linewidth(0.5)
+        spine.set_visible(False)
     axes.tick_params(length=0, pad=2, labelsize=7.5)
-    axes.set_xticks(range(width) if any(columns) else [], columns if any(columns) else [])
-    axes.set_yticks(range(height) if any(rows) else [], rows if any(rows) else [])
+    if rows and columns:
+        axes.set_xticks(range(width) if any(columns) else [], columns if any(columns) else [])
+        axes.set_yticks(range(height) if any(rows) else [], rows if any(rows) else [])
     if numbers and max(height, width) <= NUMBERED:
         for (i, j), value in np.ndenumerate(values[:, :read]):
             if np.isfinite(value):
                 dark = abs(norm(value) - 0.5) > 0.32
                 axes.text(
-                    j, i, _entry(value), ha="center", va="center", fontsize=5.5 if height > 6 else 6,
+                    start + j, i, _entry(value), ha="center", va="center", fontsize=5.5 if height > 6 else 6,
                     color="white" if dark else INK if abs(norm(value) - 0.5) > 0.03 else MUTED,
                 )  # fmt: skip
 

@@ -33,6 +33,7 @@ from attnlab.report.tables import format_number
 
 _DASHED = (0, (4, 2))
 _DOTTED = (0, (1, 1.3))
+_PUBLISHED = (0, (7, 2, 1, 2))
 DUMMY = 0.05  # a head whose |omega mu| at the end is below this share of the largest is drawn grey
 
 
@@ -80,7 +81,7 @@ def head_dynamics(
                     row[1].plot(x, sign * guess[late], color=INK, linewidth=1.2, linestyle=_DASHED, zorder=5)
             for axes, index in ((row[0], 0), (row[1], 1)):
                 for sign in (1, -1) if published else ():
-                    axes.axhline(sign * published[index], color=MUTED, linewidth=1.0, linestyle=_DOTTED)  # type: ignore[index]
+                    axes.axhline(sign * published[index], color=MUTED, linewidth=1.0, linestyle=_PUBLISHED)  # type: ignore[index]
             _sums(row[2], x, w, m, one_sign, float(step_size))
             row[0].set_title(f"{name}: ω of each head")
             row[1].set_title("sum of μ over heads of one sign")
@@ -97,9 +98,10 @@ def head_dynamics(
 def _dynamics_legend(figure: Figure, single: bool, published: bool, predicted: bool) -> None:
     line = lambda colour, dash, label: Line2D([], [], color=colour, linestyle=dash, label=label)  # noqa: E731
     handles = [line(VERMILLION, "-", "positive"), line(BLUE, "-", "negative"), line(ORDINARY, "-", "dummy head")]
-    handles += [line(MUTED, _DOTTED, "seed of one sign / published end" if single and published else "published end")]
-    if not published:
-        handles = handles[:3] + ([line(MUTED, _DOTTED, "seed of one sign")] if single else [])
+    if single:
+        handles.append(line(MUTED, _DOTTED, "seed of one sign"))
+    if published:
+        handles.append(line(MUTED, _PUBLISHED, "published end"))
     if predicted:
         handles.append(line(INK, _DASHED, "theory, given ω"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
@@ -144,7 +146,8 @@ def _sums(axes: Axes, x: np.ndarray, omega: np.ndarray, mu: np.ndarray, one_sign
         axes.plot(x, over_seeds(both)[0], color=colour, linewidth=1.9, label=label)
     horizontal(axes, step_size, f"η* = {format_number(step_size, 3)}", INK, align="left")
     horizontal(axes, 0.0, "zero-sum", MUTED, align="left")
-    axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9), fontsize=7.5)
+    axes.set_ylim(top=max(axes.get_ylim()[1], 2.1 * step_size))
+    axes.legend(loc="upper left", fontsize=7.5, ncols=2)
 
 
 def flow_phases(
@@ -153,6 +156,7 @@ def flow_phases(
     phases: Mapping[str, Mapping[str, SupportsFloat]] | None = None,
     predicted: Mapping[str, Mapping[str, tuple[Any, Any]]] | None = None,
     levels: Mapping[str, SupportsFloat] | None = None,
+    note: str = "",
     title: str = "Gradient flow of the reduced model",
 ) -> Figure:
     """Solved flows: a column per flow; attention weights, output weights, loss above its infimum.
@@ -162,6 +166,7 @@ def flow_phases(
       phases: flow -> {name: time}, vertical lines; what is not finite is left out.
       predicted: flow -> {`omega`, `mu` or `loss`: (times `[M]`, values `[M]`)}, dashed; for `omega` and `mu` with both
         signs.
+      note: what the names of the phases mean.
       levels: label -> value of the loss above the infimum, lines across.
       title: the finding.
 
@@ -174,7 +179,7 @@ def flow_phases(
         check(not extra, field, extra, f"names of flows, {list(flows)}", "Rename them.")
     with style():
         figure = new_figure(title, min(11.0, 1.0 + 3.3 * len(flows)), 7.0)
-        grid = figure.subplots(3, len(flows), squeeze=False, sharex="col")
+        grid = figure.subplots(3, len(flows), squeeze=False, sharex="col", sharey="row")
         for column, (name, flow) in enumerate(flows.items()):
             t = as_axis(flow.times, f"times of {name!r}")
             guesses = dict((predicted or {}).get(name, {}))
@@ -195,7 +200,7 @@ def flow_phases(
                         axes.plot(at, sign * guess, color=colour, linewidth=1.3, linestyle=_DASHED, zorder=4)
                 if quantity == "loss":
                     for label, level in (levels or {}).items():
-                        horizontal(axes, level, label, MUTED, align="left")
+                        horizontal(axes, level, label, MUTED)
                 else:
                     axes.axhline(0, color=FAINT, linewidth=0.9, zorder=0)
                 _phase_lines(axes, (phases or {}).get(name, {}), label=quantity == "omega")
@@ -204,18 +209,20 @@ def flow_phases(
             grid[2, column].set_xlim(positive[0], t[-1])
             for axes in grid[:, column]:
                 log_axis(axes, "x")
-            log_axis(grid[2, column], "y")
             grid[2, column].set_xlabel("flow time t")
         for axes, label in zip(grid[:, 0], ("ω of each head", "μ of each head", "loss above its infimum"), strict=True):
             axes.set_ylabel(label)
-        if predicted:
-            handle = [Line2D([], [], color=INK, linestyle=_DASHED, label="theory (in the loss: red)")]
-            figure.legend(handles=handle, loc="outside lower right")
+        log_axis(grid[2, 0], "y")
+        if predicted or note:
+            dash = {"linestyle": _DASHED, "label": "theory (red in the loss)"}
+            handles = [Line2D([], [], color=INK, **dash)] if predicted else []  # type: ignore[arg-type]
+            handles += [Line2D([], [], color=MUTED, linestyle=":", label=note)] if note else []
+            figure.legend(handles=handles, loc="outside lower center", ncols=2)
         return figure
 
 
 def _phase_lines(axes: Axes, phases: Mapping[str, SupportsFloat], label: bool) -> None:
-    """Vertical lines, their names above the axes in two heights so that neighbours do not touch."""
+    """Vertical lines, their names above the axes."""
     for name, time in phases.items():
         if not np.isfinite(float(time)):
             continue

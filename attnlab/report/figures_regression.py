@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -19,14 +19,17 @@ from attnlab.report.style import (
     as_axis,
     as_curves,
     check,
+    direct_labels,
     horizontal,
     log_axis,
     new_figure,
     over_seeds,
+    short_step,
     style,
 )
 from attnlab.report.tables import format_number
 
+_DASHED = (0, (4, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 Points = Mapping[str, tuple[Any, Any]]
 
@@ -41,6 +44,8 @@ class RiskPanel:
       published: name -> (x `[K]`, values `[K]`): large open circles, in the colour of that name.
       errors: name in `measured` -> `[N]`, half the length of the bar where there is one row only.
       levels: label -> value, dashed lines across.
+      dashed: names whose lines are dashed, drawn above the others.
+      dodge: distance by which points of one x are moved apart.
       log_x, log_y: logarithmic axes.
       ylabel, xlabel, note: what is drawn; the note is written under the panel's title.
     """
@@ -50,6 +55,8 @@ class RiskPanel:
     published: Points = dataclasses.field(default_factory=dict)
     errors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     levels: Mapping[str, SupportsFloat] = dataclasses.field(default_factory=dict)
+    dashed: Collection[str] = ()
+    dodge: float = 0.0
     log_x: bool = False
     log_y: bool = False
     ylabel: str = "risk"
@@ -83,7 +90,8 @@ def risk_panels(
         for name, (colour, marker) in look.items():
             pointed = any(name in p.measured for p in panels.values())
             lined = any(name in p.theory for p in panels.values())
-            line, point = ("-" if lined else "none"), (marker if pointed else "none")
+            dash = _DASHED if any(name in p.dashed for p in panels.values()) else "-"
+            line, point = (dash if lined else "none"), (marker if pointed else "none")
             handles.append(Line2D([], [], color=colour, linestyle=line, marker=point, markersize=4.5, label=name))
         if any(p.published for p in panels.values()):
             open_ring = {"marker": "o", "linestyle": "none", "markersize": 8, "markerfacecolor": "none"}
@@ -103,14 +111,16 @@ def _risk_panel(axes: Axes, name: str, panel: RiskPanel, look: Mapping[str, tupl
     for series, (x, values) in panel.theory.items():
         field = f"theory[{series!r}] of panel {name!r}"
         at = as_axis(x, f"x of {field}")
-        axes.plot(at, as_curves(values, field, at.size)[0], color=look[series][0], linewidth=1.4, zorder=2)
+        dash, height = (_DASHED, 2.2) if series in panel.dashed else ("-", 2)
+        curve = as_curves(values, field, at.size)[0]
+        axes.plot(at, curve, color=look[series][0], linewidth=1.5, linestyle=dash, zorder=height)
     for series, (x, values) in panel.published.items():
         at, given = as_axis(x, f"x of published[{series!r}] of panel {name!r}"), np.asarray(values, dtype=np.float64)
         field = f"published[{series!r}] of panel {name!r}"
         check(given.shape == at.shape, field, f"of shape {given.shape}", f"[{at.size}]", "Give one value per x.")
         ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.0}
         axes.plot(at, given, "o", markeredgecolor=look[series][0], alpha=0.75, zorder=3, **ring)
-    for series, (x, values) in panel.measured.items():
+    for number, (series, (x, values)) in enumerate(panel.measured.items()):
         field = f"measured[{series!r}] of panel {name!r}"
         at = as_axis(x, f"x of {field}")
         rows = as_curves(values, field, at.size)
@@ -119,8 +129,9 @@ def _risk_panel(axes: Axes, name: str, panel: RiskPanel, look: Mapping[str, tupl
             half = as_curves(panel.errors[series], f"errors[{series!r}] of panel {name!r}", at.size)[0]
             low, high = median - half, median + half
         colour, marker = look[series]
+        moved = at + panel.dodge * (number - (len(panel.measured) - 1) / 2)
         axes.errorbar(
-            at, median, yerr=[median - low, high - median], fmt=marker, color=colour, markersize=4.2, elinewidth=1.0,
+            moved, median, yerr=[median - low, high - median], fmt=marker, color=colour, markersize=4.2, elinewidth=1.0,
             capsize=2.2, zorder=4,
         )  # fmt: skip
     for label, value in panel.levels.items():
@@ -169,7 +180,7 @@ def limit_curves(
             step = as_curves(descent[name], f"descent[{name!r}]", x.size)[0]
             best = as_curves(bayes[name], f"bayes[{name!r}]", x.size)[0]
             left.plot(x, step, color=colour, label=name)
-            left.plot(x, best, color=colour, linestyle=(0, (4, 2)))
+            left.plot(x, best, color=colour, linestyle=_DASHED)
             right.plot(x, step / best, color=colour)
             if points and name in points:
                 at, ratio = (np.asarray(v, dtype=np.float64) for v in points[name])
@@ -221,7 +232,7 @@ def concentration_theory(
             colour = PALETTE[index % len(PALETTE)]
             weights = np.full(positive.size, 1 / positive.size)
             left.hist(positive, bins, weights=weights, histtype="stepfilled", color=colour, alpha=0.35, label=name)  # type: ignore[arg-type]
-            left.axvline(predicted, color=colour, linewidth=1.4, linestyle=(0, (4, 2)))
+            left.axvline(predicted, color=colour, linewidth=1.4, linestyle=_DASHED)
             left.axvline(float(positive.mean()), color=colour, linewidth=1.4)
         log_axis(left, "x")
         left.set_xlabel("‖softmax‖² of a prompt")
@@ -232,12 +243,12 @@ def concentration_theory(
             guess, found = np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)
             ok = guess.shape == found.shape and guess.size
             check(ok, f"heads[{name!r}]", f"of shapes {guess.shape} and {found.shape}", "[S, H] both", "Pair them.")
-            spot = {"markersize": 4.5, "alpha": 0.75, "markeredgewidth": 0}
+            spot = {"markersize": 4.5, "alpha": 0.75, "markeredgewidth": 0, "zorder": 9 - index}
             colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
             right.plot(guess.ravel(), found.ravel(), marker, color=colour, label=name, **spot)
         ends = np.array([[*right.get_xlim()], [*right.get_ylim()]])
         low, high = max(ends[:, 0].min(), 1e-9), ends[:, 1].max()
-        right.plot([low, high], [low, high], color=INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
+        right.plot([low, high], [low, high], color=INK, linewidth=1.0, linestyle=_DASHED, zorder=1)
         log_axis(right, "x")
         log_axis(right, "y")
         right.set_xlabel(f"theory: {formula}")
@@ -292,7 +303,6 @@ def sign_endpoints(
         left.set_xlabel("attention weight ω of a head")
         left.set_ylabel("output weight μ of a head")
         left.set_title("end of training: every head of every seed")
-        left.legend(loc="lower right", fontsize=7.5)
         for name, (steps, share) in shares.items():
             at = as_axis(steps, f"steps of shares[{name!r}]")
             values = as_curves(share, f"shares[{name!r}]", at.size)[0]
@@ -302,16 +312,62 @@ def sign_endpoints(
             p = float(probability)
             half = 2 * (p * (1 - p) / max(seeds, 1)) ** 0.5
             right.axhspan(max(0, p - half), min(1, p + half), color=FAINT, alpha=0.55, zorder=0, linewidth=0)
-            text = f"gradient flow of two heads: {format_number(p, 2)} (band: ± 2 standard errors of {seeds} seeds)"
-            right.axhline(p, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
-            right.annotate(
-                text, (0.99, p), xycoords=right.get_yaxis_transform(), xytext=(0, 2.5), textcoords="offset points",
-                ha="right", fontsize=7, color=INK,
-            )  # fmt: skip
+            text = (
+                f"theory, two heads without noise: {format_number(p, 2)}\n(band: ± 2 standard errors of {seeds} seeds)"
+            )
+            right.axhline(p, color=INK, linewidth=1.1, linestyle=_DASHED, label=text)
         right.set_ylim(-0.03, 1.03)
-        log_axis(right, "x")
+        log_axis(right, "x", short_step)
         right.set_xlabel("training step")
         right.set_ylabel("share of seeds")
         right.set_title("all active heads have one sign")
-        right.legend(loc="upper right", fontsize=8)
+        right.legend(loc="upper right", fontsize=7.5)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=len(points) + len(curves))
+        return figure
+
+
+def seed_levels(
+    values: Mapping[str, Any],
+    levels: Mapping[str, SupportsFloat],
+    *,
+    ylabel: str = "risk",
+    title: str = "Risk of every seed",
+) -> Figure:
+    """One dot per seed and a bar at the median, with named theoretical levels written at the right.
+
+    Args:
+      values: name -> `[S]`.
+      levels: label -> value, dashed lines.
+      ylabel: what is drawn.
+      title: the finding.
+
+    Returns:
+      The figure.
+    """
+    check(values, "values", "empty", "name -> [S]", "Give one at least.")
+    with style():
+        figure = new_figure(title, 3.6 + 1.4 * len(values), 3.8)
+        axes = figure.subplots()
+        for place, (name, given) in enumerate(values.items()):
+            seeds = np.atleast_1d(np.asarray(given, dtype=np.float64))
+            check(seeds.ndim == 1 and seeds.size, f"values[{name!r}]", f"of shape {seeds.shape}", "[S]", "Seeds only.")
+            colour, median = PALETTE[place % len(PALETTE)], float(over_seeds(seeds[:, None])[0][0])
+            offsets = np.linspace(-0.2, 0.2, seeds.size) if seeds.size > 1 else np.zeros(1)
+            axes.plot(place + offsets, np.sort(seeds), "o", color=colour, markersize=5, alpha=0.8, zorder=4)
+            axes.plot([place - 0.3, place + 0.3], [median] * 2, color=colour, linewidth=2.4, zorder=3)
+            axes.annotate(
+                format_number(median, 3), (place, median), xytext=(0, 7), textcoords="offset points", ha="center",
+                fontsize=8.5, fontweight="bold", color=colour, zorder=5,
+            )  # fmt: skip
+        for value in levels.values():
+            axes.axhline(float(value), color=INK, linewidth=1.1, linestyle=_DASHED, zorder=2)
+        axes.set_xlim(-0.6, len(values) - 0.4)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+        axes.set_xticks(range(len(values)), list(values))
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(ylabel)
+        axes.set_title("dots: seeds; bars: median", color=MUTED, fontsize=8)
+        direct_labels(axes, [(float(v), f"{n} {format_number(float(v), 3)}", INK) for n, v in levels.items()], 2.9)
         return figure

@@ -76,11 +76,13 @@ def _circuits(lab: Lab, by_heads: dict[int, str]) -> Drawn:
         if h <= 4:
             found = lab.matrices(name)
             groups[WORDS[h]] = found["kq"][0], found["ov"][0]
-            pairs = zip(found["omega"][0], found["mu"][0, :, 0], strict=True)
-            notes[WORDS[h]] = [f"ω = {_short(w)}, μ = {_short(m)}" for w, m in pairs]
+            kinds = [analysis.HEAD_TYPES[k] if k > 1 else "" for k in found["head_type"][0, :, 0]]  # 0, 1: active
+            pairs = zip(found["omega"][0], found["mu"][0, :, 0], kinds, strict=True)
+            notes[WORDS[h]] = [f"ω = {_short(w)}, μ = {_short(m)} {kind}".strip() for w, m, kind in pairs]
     figure = report.circuit_maps(
         groups, _coordinates(lab, chosen[0]), unread=1, notes=notes,
-        title=f"KQ is ω times the identity, OV reads the label alone (seed 0, step {_steps(steps)})",
+        title=_finding(lab, "KQ of active heads is ω times the identity, OV reads the label", "KQ and OV at the end")
+        + f" (seed 0, step {_steps(steps)})",
     )  # fmt: skip
     one, limit = icl.one_head_optimum(SETTING), icl.step_size_limit(SETTING)
     caption = (
@@ -106,11 +108,15 @@ def _dynamics(lab: Lab, by_heads: dict[int, str]) -> Drawn:
         step_size=icl.step_size_limit(SETTING),
         predicted_mu=guesses,
         published=PUBLISHED_END,
-        title="Heads of either sign come to cancel; only the product Σ μ ω settles, ω goes on falling",
+        title=_finding(
+            lab,
+            "Heads of either sign come to cancel; only the product Σ μ ω settles, ω goes on falling",
+            "Attention and output weights during training",
+        ),
     )
     caption = (
         "F2. Attention and output weights during training. Dashed: the sum of μ that the valley η(ω) / 2ω asks for, "
-        "given the measured ω. Grey dotted: where the authors' 500,000 steps end (their ω with its scale corrected)"
+        "given the measured ω. Grey dash-dotted: the authors' end after 500,000 steps (scale of ω corrected)"
     )
     return {"F2-dynamics": (caption, figure)}
 
@@ -120,8 +126,9 @@ def _valley_mu(steps: np.ndarray, omega: np.ndarray, mu: np.ndarray) -> np.ndarr
     total = np.abs(mu).sum(axis=2)
     w = np.abs(mu * omega).sum(axis=2) / total
     balanced = np.abs(mu.sum(axis=2)) < 0.1 * total
-    kept = np.where(balanced & (balanced.mean(axis=0) >= 0.5), w, np.nan)
-    kept[:, steps < 100] = np.nan  # at the start the sum is small by chance
+    most = balanced.mean(axis=0) >= 0.5
+    lasting = np.logical_and.accumulate(most[::-1])[::-1] & (steps >= 100)  # at the start it is small by chance
+    kept = np.where(balanced & lasting, w, np.nan)
     some = np.isfinite(kept).any(axis=0)
     size = np.full(kept.shape[1], np.nan)
     size[some] = np.nanmedian(kept[:, some], axis=0)
@@ -141,7 +148,7 @@ def _snapshots(lab: Lab, by_heads: dict[int, str]) -> Drawn:
     notes = [[f"ω {_short(w)}" for w in one["omega"][0]] for one in found]
     figure = report.circuit_evolution(
         steps[places], np.stack([one["kq"][0] for one in found]), unread=1, notes=notes,
-        title=f"{WORDS[heads].capitalize()}: the diagonal of KQ grows out of noise (seed 0)",
+        title=f"{WORDS[heads].capitalize()}, seed 0: {_finding(lab, 'KQ becomes a multiple of the identity', 'KQ')}",
     )  # fmt: skip
     caption = (
         f"F3. KQ of {WORDS[heads]} during training, seed 0, with the mean ω of its diagonal. Theory: a multiple of the "
@@ -156,12 +163,12 @@ def _snapshots(lab: Lab, by_heads: dict[int, str]) -> Drawn:
 def _estimators(lab: Lab) -> Drawn:
     table, lengths = lab.theory("estimators"), np.array(theory_side.LENGTHS)
     eta, one = 2 * 0.13 * 3.45, icl.one_head_optimum(SETTING)
-    fine = np.arange(10, 101, 5)
+    fine = np.array([*range(10, 30, 2), *range(30, 101, 5)])
     at = [SETTING.at(int(n)) for n in fine]
     exact = {
         "debiased step": [float(icl.dgd_risk(eta, s)) for s in at],
         "plain step": [float(icl.gd_risk(eta, s)) for s in at],
-        "one-head softmax": [icl.exact_head_risk([one.omega], [one.mu], s, 4000).value for s in at],
+        "one-head softmax": [icl.exact_head_risk([one.omega], [one.mu], s, 20_000).value for s in at],
         "ridge (Bayes)": [icl.bayes_risk(s, 1000).value for s in at],
     }
     theory = {name: (fine, values) for name, values in exact.items()}
@@ -172,7 +179,7 @@ def _estimators(lab: Lab) -> Drawn:
     published = {label: (list(rows), [row[i] for row in rows.values()]) for label, i in columns.items()}
     close = tuple(ESTIMATORS[key] for key in ("two_heads", "dgd", "gd"))
     base = np.array([table[n]["dgd"][0] for n in lengths])
-    difference = {n: (lengths, np.array(measured[n][1]) - base) for n in close}
+    difference = {n: (lengths, np.array(measured[n][1]) - base) for n in close[::2]}
     gap = np.array(exact["plain step"]) - exact["debiased step"]
     lines = {"debiased step": (fine, 0 * gap), "plain step": (fine, gap)}
     printed = np.array([row[columns["debiased step"]] for row in rows.values()])
@@ -196,24 +203,26 @@ def _estimators(lab: Lab) -> Drawn:
 def _head_counts(lab: Lab, by_heads: dict[int, str]) -> Drawn:
     lengths = np.array(theory_side.TEST_LENGTHS)
     runs = {WORDS[h]: np.stack([lab.risk(name, int(n)) for n in lengths], axis=1) for h, name in by_heads.items()}
-    fine = np.arange(10, 101, 5)
+    fine = np.array([*range(10, 30, 2), *range(30, 101, 5)])
     descent = np.asarray(icl.length_risk(SETTING, [int(n) for n in fine], "softmax"))
     one = icl.exact_one_head(SETTING, 4000)
-    heads = [icl.exact_head_risk(one.omega, one.mu, SETTING.at(int(n)), 4000).value for n in fine]
+    heads = [icl.exact_head_risk(one.omega, one.mu, SETTING.at(int(n)), 20_000).value for n in fine]
     theory = {"debiased step, trained at L = 40": (fine, descent), "best single head at L = 40": (fine, heads)}
     low = np.asarray(icl.length_risk(SETTING, [int(n) for n in lengths], "softmax"))
-    many = {name: (lengths, np.median(r, axis=0) - low) for name, r in runs.items() if name != "one head"}
+    both = {WORDS[h]: lab.opposite(name) > 0 for h, name in by_heads.items() if h > 1}
+    many = {name: (lengths, runs[name][kept] - low) for name, kept in both.items() if kept.any()}
     panels = {
         "Risk": report.RiskPanel(
-            {name: (lengths, r) for name, r in runs.items()}, theory, log_y=True, note="bars: range over seeds"
+            {name: (lengths, r) for name, r in runs.items()}, theory, log_y=True, note="bars: range over all seeds"
         )
     }
     if many:
         zero = {"debiased step, trained at L = 40": (fine, np.zeros(fine.size))}
-        panels["Median over seeds, minus the debiased step"] = report.RiskPanel(
-            many, zero, ylabel="difference", note="two heads suffice: more gain little"
+        panels["Risk minus that of the debiased step"] = report.RiskPanel(
+            many, zero, ylabel="difference", dodge=1.6, note="seeds with heads of both signs"
         )
-    figure = report.risk_panels(panels, title="Two, four and eight trained heads do the same; one head cannot")
+    finding = "Two, four and eight trained heads do the same; one head cannot"
+    figure = report.risk_panels(panels, title=_finding(lab, finding, "Risk of trained models by number of heads"))
     caption = (
         "F5. Risk of trained models by number of heads, at other context lengths than the 40 pairs of training (the "
         "authors' figure adds the noise variance .1 once too often). A seed whose two heads share a sign has the risk "
@@ -243,8 +252,8 @@ def _lengths(lab: Lab, have: set[str]) -> Drawn:
     counts = [int(n) for n in fine]
     kinds: dict[str, Any] = {
         "two softmax heads": ("two_heads", "softmax"),
-        "linear, sum over training length": ("unnormalised", "linear_sum"),
-        "linear, sum over actual length": ("", "linear_mean"),
+        "linear, sum / training length": ("unnormalised", "linear_sum"),
+        "linear, sum / actual length": ("", "linear_mean"),
     }
     theory = {name: (fine, icl.length_risk(SETTING, counts, kind)) for name, (_, kind) in kinds.items()}
     measured = {
@@ -254,49 +263,54 @@ def _lengths(lab: Lab, have: set[str]) -> Drawn:
     }
     panels = {
         "Trained at L = 40": report.RiskPanel(
-            measured, theory, levels={"answer 0: 1.1": 1.1}, log_y=True, ylabel="risk at test length",
+            measured, theory, levels={"answer 0: 1.1": 1.1}, log_y=True, ylabel="risk",
+            dashed=("linear, sum / actual length",),
             xlabel="pairs in the context L′ at test", note="noise σ² = .1; bars: range over seeds",
         )
     }  # fmt: skip
     built = lab.theory("lengths")
     at, wide = np.array(built["lengths"]), np.unique(np.geomspace(5, 160, 40).astype(int))
     s = icl.Setting(theory_side.DIM, 20, 0.0, prior_covariance=1.0, noisy_query=False)
-    kinds = {"linear, sum over training length": ("sum", "linear_sum")}
-    kinds["linear, sum over actual length"] = ("mean", "linear_mean")
+    kinds = {"linear, sum / training length": ("sum", "linear_sum")}
+    kinds["linear, sum / actual length"] = ("mean", "linear_mean")
     counts = [int(n) for n in wide]
     points = {name: (at, built[key]) for name, (key, _) in kinds.items()}
     lines = {name: (wide, icl.length_risk(s, counts, kind) / theory_side.DIM) for name, (_, kind) in kinds.items()}
     if "zhang" in have:
-        name = "Zhang et al., trained, actual length"
+        name = "Zhang et al., trained, / actual length"
         z = lab.setting("zhang")
         best = icl.best_preconditioner(z, "plain")
         points[name] = at, np.stack([lab.risk("zhang", int(n)) for n in at], axis=1) / z.signal
         lines[name] = wide, [icl.population_risk(best, z.at(n), "plain") / z.signal for n in counts]
     panels["Linear attention of N = 20, no noise"] = report.RiskPanel(
         points, lines, levels={"answer 0": 1.0}, log_x=True, log_y=True, ylabel="risk over that of the answer 0",
+        dashed=("linear, sum / actual length",),
         xlabel="pairs in the context M at test", note="constructed; Zhang: trained, bars: range over seeds",
     )  # fmt: skip
-    figure = report.risk_panels(
-        panels, title="Softmax takes the same step at every length; an unnormalised sum blows up on longer prompts"
+    finding = "Softmax takes the same step at every length; an unnormalised sum blows up on longer prompts"
+    figure = report.risk_panels(panels, title=_finding(lab, finding, "Risk at other lengths than that of training"))
+    caption = (
+        "F8. Length generalisation of softmax and of linear attention in both normalisations; lines: closed forms. "
+        "The upper end of a bar of two heads is a seed whose heads have one sign"
     )
-    caption = "F8. Length generalisation of softmax and of linear attention in both normalisations; lines: closed forms"
     return {"F8-lengths": (caption, figure)}
 
 
 def _shifted(lab: Lab) -> Drawn:
-    risks = {"two heads, trained": lab.risk("shifted_two"), "four heads, trained": lab.risk("shifted_four")}
     found = lab.theory("shifted")
-    risks["two opposite\nheads, built"] = np.array([found["heads"]])
+    risks = {
+        "two heads,\ntrained": lab.risk("shifted_two"),
+        "four heads,\ntrained": lab.risk("shifted_four"),
+        "two opposite\nheads, built": [found["heads"]],
+    }
     levels = {
         "best plain step": found["gd_exact"],
         "best debiased step": found["dgd_exact"],
         "best small weights": found["small_weights"],
     }
-    risks = {name.replace(", trained", ",\ntrained"): values for name, values in risks.items()}
-    figure = report.intervention_bars(
-        {"inputs with mean 1": risks}, {"inputs with mean 1": levels}, ylabel="risk",
-        title="On shifted inputs debiasing pays, and two heads often stick at one sign",
-    )  # fmt: skip
+    figure = report.seed_levels(
+        risks, levels, title="On shifted inputs debiasing pays, and two heads often stick at one sign"
+    )
     caption = "F13. Inputs with mean 1 in every coordinate. Lines: exact optima; dots: seeds"
     return {"F13-shifted": (caption, figure)}
 
@@ -326,7 +340,7 @@ def _flow() -> Drawn:
     phases, predicted = {}, {}
     for name, flow in found.items():
         end = icl.find_phases(flow, SETTING)
-        phases[name] = {"rise": end.plateau, "one step": end.rise, "zero-sum": end.zero_sum, "valley": end.valley}
+        phases[name] = {"1": end.plateau, "2": end.rise, "3": end.zero_sum, "4": end.valley}
         if np.isfinite(end.valley):
             mu = flow.mu[-1]
             active = np.abs(mu) > 0.1 * np.abs(mu).max()
@@ -342,6 +356,7 @@ def _flow() -> Drawn:
         phases=phases,
         predicted=predicted,
         levels={"plateau 1 + σ²": top, "one-head optimum": float(one.risk) - bottom},
+        note="1 plateau ends, 2 Σ μ ω = .8 η*, 3 zero-sum, 4 loss within 1 % of its infimum",
         title="Gradient flow: plateau, rise, zero-sum, slow valley ω ~ t^(−1/6), or a stop with one sign",
     )
     caption = (
@@ -387,11 +402,14 @@ def _concentration(lab: Lab, by_heads: dict[int, str]) -> Drawn:
     if not prompts:
         return {}
     figure = report.concentration_theory(
-        prompts, heads, title="Two heads attend to nearly everything; one head must attend to few"
+        prompts,
+        heads,
+        title=_finding(lab, "Two heads attend to nearly everything, one head to fewer", "How concentrated softmax is"),
     )
     caption = (
-        "F11. ‖softmax‖² of trained heads (left: seed 0, head 1) against the large-L formula of the paper; it holds "
-        "for small ω, and overstates what 40 keys allow at large ω"
+        "F11. ‖softmax‖² of trained heads (left: seed 0, head 1) against the large-L formula of the paper; "
+        "for small ω it holds, at large ω it overstates the mean over prompts of 40 keys; points above the line are "
+        "dummy heads, whose KQ is no multiple of the identity"
     )
     return {"F11-concentration": (caption, figure)}
 
@@ -409,7 +427,7 @@ def _signs(lab: Lab, by_heads: dict[int, str]) -> Drawn:
         steps, found = lab.recorded(name, "same_sign")
         shares[WORDS[h]] = steps, found[..., 0].astype(float).mean(axis=0)
     largest = max(0.2, *(float(np.abs(w).max()) for w, _ in points.values()))
-    w = np.linspace(0.11, 1.05 * largest, 200)
+    w = np.linspace(0.13, 1.05 * largest, 200)
     mu = icl.valley_step(w, SETTING) / (2 * w)
     exact = lab.theory("one_head")
     curves = {
@@ -420,7 +438,9 @@ def _signs(lab: Lab, by_heads: dict[int, str]) -> Drawn:
     }  # fmt: skip
     figure = report.sign_endpoints(
         points, curves, shares, probability=icl.same_sign_probability(SETTING), seeds=lab.seeds,
-        title="Some seeds begin with heads of one sign; gradient noise turns most of them",
+        title=_finding(
+            lab, "Some seeds begin with heads of one sign; gradient noise turns most of them", "Signs of heads"
+        ),
     )  # fmt: skip
     caption = (
         "F12. Where heads end, and how many seeds have heads of one sign. Lines at the left: what theory allows; at "
@@ -439,16 +459,17 @@ def _preconditioner(lab: Lab) -> Drawn:
         f"Σ μ KQᵀ, median of {len(gamma)} seeds": median,
         "theory: Γ* of the debiased step": best,
         "difference": median - best,
-        "half the range over seeds": np.ptp(gamma, axis=0) / 2,
+        "half the interquartile range over seeds": np.subtract(*np.quantile(gamma, [0.75, 0.25], axis=0)) / 2,
     }
     names = _coordinates(lab, "anisotropic")[:-1]
-    error = float(np.median(lab.preconditioner_error("anisotropic")))
+    errors = lab.preconditioner_error("anisotropic")
     figure = report.matrix_comparison(
         matrices, names, names, ylabel="query", xlabel="key",
-        title=f"On correlated inputs the heads hold a preconditioner: relative error {error:.3f}",
+        title=f"Correlated inputs: relative distance from the best preconditioner {np.median(errors):.3f} "
+        f"(seeds: {errors.min():.3f} to {errors.max():.3f})",
     )  # fmt: skip
     return {
-        "F9-preconditioner": ("F9. Σ_ij = .5^|i−j|: the heads together against the optimal Γ*, seed by seed", figure)
+        "F9-preconditioner": ("F9. Covariance .5^|i−j|: the heads together, Σ μ KQᵀ, against the Γ* of theory", figure)
     }
 
 
@@ -504,6 +525,11 @@ def _coordinates(lab: Lab, name: str) -> list[str]:
     below = lambda i: "".join(chr(0x2080 + int(c)) for c in str(i))  # noqa: E731
     labels = [f"y{below(i + 1)}" if task.num_outputs > 1 else "y" for i in range(task.num_outputs)]
     return [f"x{below(i + 1)}" for i in range(task.dim)] + labels
+
+
+def _finding(lab: Lab, text: str, plain: str) -> str:
+    """What a figure shows of trained models; of the smoke preset, whose models are hardly trained, only its subject."""
+    return plain if lab.preset == "smoke" else text
 
 
 def _short(value: float) -> str:
