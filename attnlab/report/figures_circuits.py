@@ -67,7 +67,7 @@ def circuit_maps(
             head = f"{name}, head {h + 1}" if len(kq) > 1 else name
             axes.set_title("\n".join([head, *([lines[name][h]] if name in lines else [])]), fontsize=8.5)
             for text, x in (("KQ, column: query", (size - 1) / 2), ("OV", (start + places_of[-1]) / 2)):
-                axes.text(x, size + 0.75, text, ha="center", va="center", fontsize=8)
+                axes.text(x, size + 0.65, text, ha="center", va="center", fontsize=8)
             if column == 0:
                 axes.set_ylabel("row: key", fontsize=8)
         if unread:
@@ -218,7 +218,8 @@ def _matrix(
     extent = (start - 0.5, start + width - 0.5, height - 0.5, -0.5)
     image = np.ma.masked_invalid(shown)
     axes.imshow(image, cmap=DIVERGING, norm=norm, interpolation="nearest", aspect="equal", extent=extent)
-    axes.add_patch(Rectangle((start - 0.5, -0.5), width, height, fill=False, edgecolor=MUTED, linewidth=0.6))
+    border = {"fill": False, "edgecolor": MUTED, "linewidth": 0.6, "clip_on": False}
+    axes.add_patch(Rectangle((start - 0.5, -0.5), width, height, **border))  # type: ignore[arg-type]
     if unread:
         place = (read - 0.5, -0.5)
         hatch = {"facecolor": UNREAD, "edgecolor": "#b6bcc6", "hatch": "xxxx", "linewidth": 0}

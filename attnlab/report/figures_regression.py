@@ -100,8 +100,8 @@ def risk_panels(
         heading = "; ".join(t for t, has in zip(("points: measured", "lines: theory"), kinds, strict=True) if has)
         columns = max(2, int(figure.get_figwidth() / 2.3))
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
-        legend.set_title(heading, prop={"size": 8})
-        legend.get_title().set_color(MUTED)
+        legend.set_title(heading)
+        legend.get_title().set(color=MUTED, fontsize=8)
         return figure
 
 
@@ -135,7 +135,7 @@ def _risk_panel(axes: Axes, name: str, panel: RiskPanel, look: Mapping[str, tupl
             capsize=2.2, zorder=4,
         )  # fmt: skip
     for label, value in panel.levels.items():
-        horizontal(axes, value, label, MUTED)
+        horizontal(axes, value, label, MUTED, align="left")
     if panel.log_x:
         log_axis(axes, "x")
     if panel.log_y:

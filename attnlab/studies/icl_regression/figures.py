@@ -161,7 +161,8 @@ def _snapshots(lab: Lab, by_heads: dict[int, str]) -> Drawn:
 
 
 def _estimators(lab: Lab) -> Drawn:
-    table, lengths = lab.theory("estimators"), np.array(theory_side.LENGTHS)
+    table = lab.theory("estimators")
+    lengths = np.array(sorted(table))
     eta, one = 2 * 0.13 * 3.45, icl.one_head_optimum(SETTING)
     fine = np.array([*range(10, 30, 2), *range(30, 101, 5)])
     at = [SETTING.at(int(n)) for n in fine]
@@ -281,7 +282,7 @@ def _lengths(lab: Lab, have: set[str]) -> Drawn:
         z = lab.setting("zhang")
         best = icl.best_preconditioner(z, "plain")
         points[name] = at, np.stack([lab.risk("zhang", int(n)) for n in at], axis=1) / z.signal
-        lines[name] = wide, [icl.population_risk(best, z.at(n), "plain") / z.signal for n in counts]
+        lines[name] = wide, np.array([icl.population_risk(best, z.at(n), "plain") / z.signal for n in counts])
     panels["Linear attention of N = 20, no noise"] = report.RiskPanel(
         points, lines, levels={"answer 0": 1.0}, log_x=True, log_y=True, ylabel="risk over that of the answer 0",
         dashed=("linear, sum / actual length",),
@@ -459,7 +460,7 @@ def _preconditioner(lab: Lab) -> Drawn:
         f"Σ μ KQᵀ, median of {len(gamma)} seeds": median,
         "theory: Γ* of the debiased step": best,
         "difference": median - best,
-        "half the interquartile range over seeds": np.subtract(*np.quantile(gamma, [0.75, 0.25], axis=0)) / 2,
+        "half interquartile range": np.subtract(*np.quantile(gamma, [0.75, 0.25], axis=0)) / 2,
     }
     names = _coordinates(lab, "anisotropic")[:-1]
     errors = lab.preconditioner_error("anisotropic")
