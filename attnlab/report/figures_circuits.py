@@ -52,7 +52,7 @@ def circuit_maps(
     places = _flow({name: len(kq) for name, (kq, _) in models.items()}, columns)
     wide, rows = max(c for _, c in places) + 1, max(r for r, _ in places) + 1
     with style():
-        height = 2.35 if size <= 6 else 2.75
+        height = 2.35 if size <= 6 else 2.5
         figure = new_figure(title, max(5.0, min(11.0, 0.4 + 2.65 * wide)), 0.55 + height * rows)
         grid = figure.add_gridspec(rows, wide)
         for (name, h), (row, column) in zip(panels, places, strict=True):
