@@ -38,7 +38,7 @@ types: $(VENV)/.dev
 	$(BIN)/python -m pyright
 
 notebooks: $(VENV)/.dev
-	$(BIN)/python -m pytest -q tests/test_notebooks.py
+	$(BIN)/python -m pytest -q -m notebook
 
 wheel: $(VENV)/.dev
 	bash tools/check_wheel.sh $(BIN)/python

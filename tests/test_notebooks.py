@@ -16,6 +16,7 @@ def test_there_are_notebooks():
     assert not list((Path(__file__).parents[1] / "notebooks").glob("*.ipynb.*"))
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")
