@@ -12,6 +12,7 @@ import numpy as np
 
 import toy_tasks as tt
 from attnlab import analysis
+from attnlab.analysis import head_terms
 from attnlab.models import RegressionAttention
 from attnlab.studies.icl_regression import evaluate, theory_side
 from attnlab.studies.icl_regression.experiments import Experiment, experiments
@@ -49,6 +50,7 @@ class Lab(Runs):
             "zhang_risk": lambda: {"risk": icl.best_preconditioned_risk(self.setting("zhang"), "plain")},
             "same_sign": theory_side.same_sign_share,
             "curvature": theory_side.curvature,
+            "shared_step": theory_side.shared_step,
             "lengths": theory_side.constructed_lengths,
             "von_oswald": theory_side.von_oswald,
         }
@@ -101,12 +103,11 @@ class Lab(Runs):
         return self.once(("patterns", name), lambda: self.probe(name, analysis.head_patterns()))
 
     def matrices(self, name: str, step: int | None = None) -> dict[str, np.ndarray]:
-        """The pattern with whole `kq [S, H, D, D]` and `ov [S, H, D, m]`, at the end or at a recorded step."""
-        if step is None:
-            return self.once(("matrices", name), lambda: self.probe(name, analysis.head_patterns(matrices=True)))
-        model, params = self.experiments[name].model, self.run(name).trajectory.params_at(step)
-        probe = analysis.head_patterns(matrices=True)
-        return jax.device_get(jax.jit(lambda p: jax.lax.map(lambda q: probe(model, q), p))(params))
+        """`kq [S, H, D, D]`, `ov [S, H, D, m]`, `omega [S, H]` and `mu [S, H, m]`, at the end or at a recorded step."""
+        run = self.run(name)
+        kq, ov = self.experiments[name].model.circuits(run.params if step is None else run.trajectory.params_at(step))
+        head = head_terms.read_heads(kq, ov)
+        return jax.device_get({"kq": kq, "ov": ov, "omega": head.omega, "mu": head.mu})
 
     def sharing(self, name: str) -> dict[str, np.ndarray]:
         """How the heads share several tasks at the end (`analysis.superposition`)."""

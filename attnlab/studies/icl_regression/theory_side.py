@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from scipy.optimize import minimize
 
 import toy_tasks as tt
 from attnlab.models import LinearAttention
@@ -307,3 +308,20 @@ def one_head() -> dict[str, float]:
         "risk": best.risk.value,
         "approximate": approximate,
     }
+
+
+def shared_step() -> float:
+    """Risk of the best debiased step that two tasks with overlapping supports share, a number per group of coordinates.
+
+    What two opposite heads can do for both at once: one number on the coordinates of one task, one on the common ones.
+    """
+    law = tt.LinearRegression.multi_task()
+    own = law.support_mask.sum(axis=0) == 1
+    rest = {"noise_variance": float(law.label_noise[0]), "noisy_query": False}
+    settings = [icl.Setting(law.dim, law.context, prior_covariance=prior, **rest) for prior in law.priors]
+
+    def risk(steps: np.ndarray) -> float:
+        gamma = np.diag(np.where(own, *steps))
+        return float(np.mean([icl.population_risk(gamma, s, "debiased") for s in settings]))
+
+    return float(minimize(risk, [0.8, 0.8]).fun)
