@@ -372,7 +372,7 @@ if FAST:
     rivals = {"DGD": rivals["DGD"]}
 figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
 table = {}
-for (name, (predictor, exact)), colour in zip(rivals.items(), PALETTE[::-1], strict=True):
+for (name, (predictor, exact)), colour in zip(rivals.items(), PALETTE[::-1], strict=False):
     table[name] = analysis.predictor_curve(predictor, task, lengths, **options).risk
     line = [exact(data.at(n)) for n in lengths]
     ax.plot(lengths, line, color=colour, linewidth=1.3)
