@@ -77,7 +77,8 @@ def _circuits(lab: Lab, by_heads: dict[int, str]) -> Drawn:
         if h <= 4:
             found = lab.matrices(name)
             groups[WORDS[h]] = found["kq"][0], found["ov"][0]
-            kinds = [analysis.HEAD_TYPES[k] if k > 1 else "" for k in found["head_type"][0, :, 0]]  # 0, 1: active
+            types = lab.patterns(name)["head_type"][0, :, 0]
+            kinds = [analysis.HEAD_TYPES[k] if k > 1 else "" for k in types]  # 0 and 1 are active, as their signs show
             pairs = zip(found["omega"][0], found["mu"][0, :, 0], kinds, strict=True)
             notes[WORDS[h]] = [f"ω = {_short(w)}, μ = {_short(m)} {kind}".strip() for w, m, kind in pairs]
     figure = report.circuit_maps(
