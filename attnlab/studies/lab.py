@@ -32,6 +32,11 @@ class Experiment(Protocol):
     @property
     def microbatch(self) -> int | None: ...
 
+    @property
+    def most_seeds(self) -> int | None:
+        """It is trained for no more seeds than this, however many the study has; None = for all."""
+        ...
+
     def record(self) -> dict[str, Any]:
         """What is recorded."""
         ...
@@ -78,13 +83,14 @@ class Runs:
         if path.exists():
             result = training.resume(path, progress=self._progress)
         else:
-            self._say(f"training {name}: {e.steps} steps, {self.seeds} seeds, batch {e.batch_size}")
+            seeds = self.seeds if e.most_seeds is None else min(self.seeds, e.most_seeds)
+            self._say(f"training {name}: {e.steps} steps, {seeds} seeds, batch {e.batch_size}")
             result = training.run(
                 e.task,
                 e.model,
                 e.optimizer,
                 steps=e.steps,
-                seeds=self.seeds,
+                seeds=seeds,
                 batch_size=e.batch_size,
                 microbatch=e.microbatch,
                 record=e.record(),

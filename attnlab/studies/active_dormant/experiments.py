@@ -28,6 +28,7 @@ class Experiment:
       sparse: number of steps at which parameters and attention maps are recorded.
       marks: further steps at which the sink measures are recorded.
       microbatch: sequences per partial gradient; None = by rule.
+      most_seeds: it is trained for no more seeds than this; None = for all of the study.
     """
 
     task: tt.BigramBackcopy
@@ -39,6 +40,7 @@ class Experiment:
     sparse: int = 40
     marks: tuple[int, ...] = ()
     microbatch: int | None = None
+    most_seeds: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The records of the run."""

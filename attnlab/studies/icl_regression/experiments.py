@@ -26,6 +26,7 @@ class Experiment:
       steps, batch_size: updates, prompts per update.
       dense: number of steps (evenly in log) at which the pattern of the heads is recorded.
       sparse: number of steps at which parameters are recorded.
+      most_seeds: it is trained for no more seeds than this; None = for all of the study.
     """
 
     task: tt.LinearRegression
@@ -35,6 +36,7 @@ class Experiment:
     batch_size: int = 256
     dense: int = 200
     sparse: int = 60
+    most_seeds: int | None = None
 
     @property
     def microbatch(self) -> int | None:
@@ -91,7 +93,11 @@ def von_oswald(steps: int, batch_size: int = 256) -> Experiment:
 
 
 def garg(dim: int, points: int, steps: int, layers: int, width: int, num_heads: int) -> Experiment:
-    """The GPT-style stack of Garg et al. on all prefixes of noiseless regression."""
+    """The GPT-style stack of Garg et al. on all prefixes of noiseless regression, without their curriculum.
+
+    Every matrix starts as `torch.nn.Linear` does. Theirs do at both ends, N(0, .02^2) inside; with that everywhere the
+    toy was still at .8 of the trivial loss after 3,000 steps.
+    """
     law = tt.LinearRegression.garg(dim, points)
     model = Transformer(
         vocab_size=None,
@@ -102,10 +108,9 @@ def garg(dim: int, points: int, steps: int, layers: int, width: int, num_heads: 
         num_heads=num_heads,
         width=width,
         activation="gelu",
-        init_kind="normal",
         embed_std=0.02,
     )
-    return Experiment(law, model, adam(1e-3 if dim == 5 else 1e-4), steps, batch_size=64)
+    return Experiment(law, model, adam(1e-3 if dim == 5 else 1e-4), steps, batch_size=64, most_seeds=2)
 
 
 def experiments(preset: str) -> dict[str, Experiment]:
