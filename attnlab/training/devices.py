@@ -71,11 +71,14 @@ def microbatch_for(batch_size: int, length: int, model: Any, backend: str) -> in
     """Sequences per microbatch: on CPU about 512 tokens of width 64 at a time, so that activations stay in cache.
 
     The gradient is the same sum in another order. Of the divisors of the batch it is the one nearest to that number,
-    in ratio. Elsewhere the whole batch. Measured: `make bench`, rows `microbatch`.
+    in ratio; the whole batch if half of it is no more than that. Elsewhere the whole batch. Measured: `make bench`,
+    rows `microbatch`.
     """
     if backend != "cpu":
         return batch_size
     wanted = max(CACHE_NUMBERS / (max(getattr(model, "width", 64), 1) * length), 1.0)
+    if 2 * wanted >= batch_size:
+        return batch_size
     divisors = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
     return min(divisors, key=lambda size: abs(math.log(size / wanted)))
 

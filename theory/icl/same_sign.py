@@ -21,7 +21,7 @@ from theory.icl.reduced import one_head_optimum, reduced_gradients
 from theory.icl.setting import Setting
 
 
-def same_sign_solution(setting: Setting, share: float = 0.5) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
+def same_sign_solution(setting: Setting, share: float = 0.5) -> tuple[Float[np.ndarray, 2], Float[np.ndarray, 2]]:
     """A point of the valley: `omega = (w, w)`, `mu = (share m, (1 - share) m)` of the one-head optimum `(w, m)`.
 
     Args:
@@ -33,7 +33,7 @@ def same_sign_solution(setting: Setting, share: float = 0.5) -> tuple[Float[np.n
     return np.full(2, best.omega), best.mu * np.array([part, 1 - part])
 
 
-def same_sign_curvature(setting: Setting, share: float = 0.5, step: float = 1e-5) -> Float[np.ndarray, "4"]:
+def same_sign_curvature(setting: Setting, share: float = 0.5, step: float = 1e-5) -> Float[np.ndarray, 4]:
     """Eigenvalues of the Hessian of `Ltilde / 2` there, smallest first: one is 0, one has the sign of the lesser share.
 
     By central differences of the exact gradient.

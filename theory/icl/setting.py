@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -52,6 +53,12 @@ class Setting:
         mean = np.asarray(0.0 if self.mean is None else self.mean, dtype=np.float64)
         mean = np.full(d, mean) if mean.ndim == 0 else mean
         object.__setattr__(self, "mean", check.frozen(check.vector("mean", mean, d)))
+
+    @classmethod
+    def of(cls, task: Any) -> Setting:
+        """The setting of a task with fields of these names (`context` for `L`), as `toy_tasks.LinearRegression`."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: getattr(task, name) for name in names})
 
     @property
     def sigma(self) -> Float[np.ndarray, "d d"]:

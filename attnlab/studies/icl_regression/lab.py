@@ -145,9 +145,7 @@ class Lab(Runs):
 
     def setting(self, name: str) -> icl.Setting:
         """The theory's description of the run's task."""
-        t = self.experiments[name].task
-        law = (t.covariance, t.mean, t.prior_covariance)
-        return icl.Setting(t.dim, t.context, t.noise_variance, *law, noisy_query=t.noisy_query)
+        return icl.Setting.of(self.experiments[name].task)
 
     def group_difference(self, name: str) -> np.ndarray:
         """Relative difference of `|sum mu omega / sum mu|` between positive and negative heads, `[S]`."""
