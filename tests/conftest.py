@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from jaxtyping import install_import_hook
 
 # Every shape and dtype that an annotation of ours claims is checked whenever a function is called in a test.
 install_import_hook(["attnlab", "theory", "toy_tasks"], "array_types.check")
+
+# Test workers (pytest-xdist) ignore Ctrl-C, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two devices, so that sharded code runs sharded; to be set before anything asks for a device.
 jax.config.update("jax_num_cpu_devices", 2)

@@ -179,7 +179,8 @@ def image_without(*names) -> dict[str, Any]:
     [
         (image_of(widht=3), r"Transformer: unknown key 'widht'. Did you mean 'width'\? Known keys: activation, "),
         (image_of(zzz=3), r"Transformer: unknown key 'zzz'. Known keys: "),
-        (image_without("vocab_size", "length"), r"Transformer: missing key 'length', 'vocab_size'\."),
+        (image_without("length"), r"Transformer.length: got 0; allowed is an integer >= 1"),
+        ({"$type": "attnlab.models:RegressionAttention"}, r"RegressionAttention: missing key 'dim'\."),
         (image_of(width=-1), r"Transformer.width: got -1; allowed is an integer >= 1"),
         ({"$type": "attnlab.models:Transfomer"}, r"class: 'attnlab.models:Transfomer' cannot be imported here"),
         ({"$type": "no_such_module:X"}, r"class: 'no_such_module:X' cannot be imported here.*on the path"),
