@@ -25,7 +25,7 @@ reproduce: $(VENV)/.user
 	$(BIN)/attnlab reproduce $(STUDY) --preset $(PRESET)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow

@@ -6,7 +6,8 @@ needs to be safe:
 
 - saves are synchronous (`save_async` drops a save silently while another one runs);
 - leaves are checked and numpy scalars made arrays before orbax sees them (it refuses the scalars, and after a save that
-  raised, closing it can wait for minutes; therefore it is also not closed then);
+  raised, closing it can wait for minutes; therefore it is also not closed then, but the threads it started are waited
+  for: one that still makes folders when the interpreter ends hangs it);
 - restoring always has a target with shapes, dtypes and placement (without one, tuples of optax come back as lists, and
   arrays want the devices they were saved from).
 """
@@ -14,6 +15,7 @@ needs to be safe:
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +63,8 @@ def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
         )  # before the first save: whatever a kill leaves can be checked against it
     with _quiet() as ocp:
         keeper = _keeper(ocp, directory)
-        saved = keeper.save(step, state, force=True)  # force: by default orbax decides by itself whether to save
+        with _leaving_no_thread():
+            saved = keeper.save(step, state, force=True)  # force: by default orbax decides by itself whether to save
         keeper.close()  # not in a `with`: see above
     if not saved:
         raise RunDirError(f"orbax did not save the state of step {step} to {directory}, and did not say why.")
@@ -156,6 +159,20 @@ def hashes_of(directory: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         DamagedFileError: the notes were changed.
     """
     return read_notes(Path(directory)).get("states", {})
+
+
+@contextmanager
+def _leaving_no_thread(seconds: float = 10.0) -> Iterator[None]:
+    """If the body raises, wait (at most `seconds`) for the threads it started. Workers of pools idle: not counted."""
+    before = set(threading.enumerate())
+    try:
+        yield
+    except BaseException:
+        until = time.monotonic() + seconds
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith("Thread-"):  # the default name; pools name their workers
+                threading.Thread.join(thread, max(0.0, until - time.monotonic()))  # orbax's own `join` raises
+        raise
 
 
 def _keeper(ocp: Any, directory: Path) -> Any:
