@@ -141,6 +141,10 @@ class Sites:
                 self._used.add(pattern)
         return value
 
+    def at(self, place: str) -> Place:
+        """The sites whose names begin with `place.`, called by what follows."""
+        return Place(self, place)
+
     def finish(self) -> Tape:
         """The tape. Raises `SiteError` for a pattern that met no site."""
         for pattern in (*self._read, *(e.site for e in self._edits)):
@@ -148,6 +152,22 @@ class Sites:
                 known = ", ".join(dict.fromkeys(self._seen))
                 raise SiteError(f"tape/edit: {pattern!r} matches no activation of this model. Known: {known}.")
         return self.tape
+
+
+class Place:
+    """`Sites` within a part of a model: `place("weights", value)` is `sites("blocks.0.attn.weights", value)`."""
+
+    def __init__(self, sites: Sites, place: str):
+        self._sites, self._place = sites, place
+
+    def __call__(self, name: str, value: jax.Array) -> jax.Array:
+        return self._sites(f"{self._place}.{name}", value)
+
+    def wants(self, name: str) -> bool:
+        return self._sites.wants(f"{self._place}.{name}")
+
+    def offer(self, name: str) -> None:
+        self._sites.offer(f"{self._place}.{name}")
 
 
 def names(apply: Callable[..., Any], *args: Any) -> list[str]:

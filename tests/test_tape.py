@@ -72,6 +72,12 @@ class _Absent:
     def __call__(self, name, value):
         return value
 
+    def at(self, place):
+        return self
+
+    def wants(self, name):
+        return False
+
 
 def test_what_is_not_asked_for_costs_nothing(params) -> None:
     """The traced program is the one without a tape, letter for letter; reading everything adds no operation."""

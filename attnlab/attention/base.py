@@ -1,11 +1,14 @@
 """The contract of an attention mechanism: a pair of pure functions, up to three views that must agree.
 
 Shapes: leading batch axes `*B` first, then `H` heads, `T` query and `U` key positions, `K` head width, `n` null
-columns.
+columns; `x[*B, T, D]` is what the layer reads (after its norm), for gates, temperatures and decays.
 
 1. **map** (`view="map"`): the mixing matrix `A[*B, H, T, U]` with `out = A @ v (+ null part)`; all diagnostics read it.
 2. **parallel** (`view="parallel"`): the form one trains with; may return `weights=None`.
 3. **step** (`start`, `step`): decode one position at a time with an explicit state.
+
+Two families share it: `attention.weighted` (a map of pairwise scores, a cache of keys and values) and
+`attention.recurrent` (a linear recurrence, a state of fixed size; causal only).
 """
 
 from __future__ import annotations
@@ -39,11 +42,12 @@ class AttentionOutput(NamedTuple):
 
 
 class KVCache(NamedTuple):
-    """Decode state: keys and values `[*B, H, U, K]` of a fixed length, and how many are filled."""
+    """Decode state: keys and values `[*B, H, U, K]` of a fixed length, how many are filled, and the keys' clock."""
 
     k: Float[Array, "*B H U K"]
     v: Float[Array, "*B H U K"]
     filled: Int[Array, ""]
+    clock: Float[Array, "*B H U"] | None = None
 
 
 class SiteFn(Protocol):
@@ -52,9 +56,23 @@ class SiteFn(Protocol):
     def __call__(self, name: str, value: Array) -> Array: ...
 
 
-def no_site(name: str, value: Array) -> Array:
+class NoSite:
     """Reads and edits nothing."""
-    return value
+
+    def __call__(self, name: str, value: Array) -> Array:
+        return value
+
+    def wants(self, name: str) -> bool:
+        return False
+
+
+no_site = NoSite()
+
+
+def wants(site: SiteFn, name: str) -> bool:
+    """Whether anyone reads or edits `name` there; True for a plain function, which cannot say."""
+    asked = getattr(site, "wants", None)
+    return True if asked is None else asked(name)
 
 
 @runtime_checkable
@@ -73,6 +91,7 @@ class Mechanism(Protocol):
         k: Float[Array, "*B H U K"],
         v: Float[Array, "*B H U K"],
         *,
+        x: Float[Array, "*B T D"] | None = None,
         mask: Bool[HostOrDevice, "*M T U"] | None = None,
         bias: Float[HostOrDevice, "*N T U"] | None = None,
         view: View = "parallel",

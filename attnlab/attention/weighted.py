@@ -1,67 +1,153 @@
-"""The weight family: scaled dot product -> bias -> map over keys and null columns -> mix the values."""
+"""The weight family: tokens -> score -> temperature -> bias -> map over keys and null columns -> re-weight -> mix.
+
+A mechanism is a `Weighted` with some slots filled; each slot is a small frozen dataclass with `init` and a call
+(modules `tokens`, `scores`, `tempers`, `columns`, `maps`, `posts`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
-from attnlab.attention.base import AttentionOutput, Dims, HostOrDevice, Params, View, WeightMap, no_params, no_site
-from attnlab.attention.columns import Columns, KeyBias, ZeroLogit
-from attnlab.attention.decode import CachedDecode
-from attnlab.attention.maps import SOFTMAX, ReluOverPosition, Sigmoid
+from attnlab.attention.base import AttentionOutput, Dims, Params, View, WeightMap, no_params
+from attnlab.attention.columns import Columns
+from attnlab.attention.maps import SOFTMAX
+from attnlab.attention.pairwise import Pairwise, Rows, Tokens
+
+
+class TokenSlot(Protocol):
+    """What happens to `q, k, v [*B, H, T, K]` token by token; `x[*B, T, D]`, positions `at[T]`."""
+
+    def init(self, key: Any, dims: Dims) -> Params: ...
+
+    def __call__(self, params: Params, tokens: Tokens, x: Array | None, at: Array) -> Tokens: ...
+
+
+class ScoreSlot(Protocol):
+    """`logits [*B, H, T, U]` of prepared tokens, before temperature and bias; `scale` is `1 / sqrt(K)` or as set."""
+
+    def init(self, key: Any, dims: Dims) -> Params: ...
+
+    def __call__(self, params: Params, tokens: Tokens, scale: float, at: Array) -> Array: ...
+
+
+class TemperSlot(Protocol):
+    """A factor of the logits per query, `[*B, H, T, 1]` or broadcastable; `count[*M, T, 1]` keys are visible."""
+
+    def init(self, key: Any, dims: Dims) -> Params: ...
+
+    def __call__(self, params: Params, tokens: Tokens, rows: Rows, count: Array) -> Array: ...
+
+
+class PostSlot(Protocol):
+    """New weights from `weights` and `logits`, both `[*B, H, T, U]`; `visible[*M, T, U]`, `count[*M, T, 1]`."""
+
+    def init(self, key: Any, dims: Dims) -> Params: ...
+
+    def __call__(self, params: Params, weights: Array, seen: Seen) -> Array: ...
 
 
 @dataclass(frozen=True)
-class Weighted(CachedDecode):
-    """`out_t = sum_u A_tu v_u (+ sum_n A_tn v*_n)`, `A_t = map([l_t, l*_t])`, `l_tu = scale q_t . k_u + bias_tu`.
+class Seen:
+    """What a `PostSlot` may look at besides the weights."""
+
+    logits: Array
+    visible: Array
+    count: Array
+    tokens: Tokens
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Weighted(Pairwise):
+    """`out_t = sum_u A_tu v_u (+ sum_n A_tn v*_n)`, `A_t = post(map([l_t, l*_t]))`.
+
+    `l_tu = cap(temper_t score(q_t, k_u) + clock_t - clock_u + bias_tu)`, `score = scale q_t . k_u` by default.
 
     Attributes:
       name: what tables and plots call it.
       map: from logits to weights (`attnlab.attention.maps`).
-      columns: null columns, or None.
+      columns: null columns, or None (`attnlab.attention.columns`).
       scale: logit scale; None = `1 / sqrt(K)`.
+      tokens: what happens to queries, keys and values before they meet.
+      score: other scores than the dot product.
+      temper: temperature of each query.
+      post: new weights from the weights.
+      cap: logits become `cap tanh(logits / cap)`.
+      value_bias: a learned `v*[H, K]`, N(0, 0.02^2), is added to the output (V biases, 2410.10781, section 7).
     """
 
     name: str
     map: WeightMap = SOFTMAX
     columns: Columns | None = None
     scale: float | None = None
+    tokens: TokenSlot | None = None
+    score: ScoreSlot | None = None
+    temper: TemperSlot | None = None
+    post: PostSlot | None = None
+    cap: float | None = None
+    value_bias: bool = False
 
     def init(self, key, dims: Dims) -> Params:
-        return {} if self.columns is None else self.columns.init(key, dims)
+        """The parameters of all slots, side by side in one dict."""
+        params: Params = {}
+        for number, slot in enumerate((self.columns, self.tokens, self.score, self.temper, self.post)):
+            for name, value in ({} if slot is None else slot.init(jax.random.fold_in(key, number), dims)).items():
+                if name in params:
+                    raise ValueError(f"{self.name}: two slots have a parameter {name!r}; rename one of them.")
+                params[name] = value
+        if self.value_bias:
+            shape = (dims.num_heads, dims.head_dim)
+            params["value_bias"] = 0.02 * jax.random.normal(jax.random.fold_in(key, -1), shape)
+        return params
 
-    def apply(
-        self,
-        params: Params,
-        q: Float[Array, "*B H T K"],
-        k: Float[Array, "*B H U K"],
-        v: Float[Array, "*B H U K"],
-        *,
-        mask: Bool[HostOrDevice, "*M T U"] | None = None,
-        bias: Float[HostOrDevice, "*N T U"] | None = None,
-        view: View = "parallel",
-        site=no_site,
-    ) -> AttentionOutput:
-        """Attend from `T` queries to `U` keys; `mask` is True where a query may look (None = everywhere)."""
+    def prepare(self, params, q, k, v, x, at) -> Tokens:
+        tokens = Tokens(q, k, v)
+        if self.tokens is None:
+            return tokens
+        if q.shape != k.shape:
+            raise ValueError(
+                f"{self.name}: got {q.shape[-2]} queries and {k.shape[-2]} keys; allowed: as many of each."
+            )
+        return self.tokens(params, tokens, x, at)
+
+    def mix(self, params, tokens: Tokens, rows: Rows, *, mask, bias, view: View, site) -> AttentionOutput:
+        q, k, v, _ = tokens
         num_keys = k.shape[-2]
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        logits = (scale * q) @ jnp.swapaxes(k, -1, -2)
+        if self.score is None:
+            logits = (scale * q) @ jnp.swapaxes(k, -1, -2)
+        else:
+            logits = self.score(params, tokens, scale, rows.at)
+        visible = jnp.ones(logits.shape[-2:], bool) if mask is None else jnp.asarray(mask)
+        count = jnp.sum(visible, axis=-1, keepdims=True).astype(logits.dtype)
+        if self.temper is not None:
+            logits = self.temper(params, tokens, rows, count) * logits
+        if rows.clock is not None:
+            logits = logits + (rows.clock[0][..., :, None] - rows.clock[1][..., None, :])
         if bias is not None:
             logits = logits + bias
+        if self.cap is not None:
+            logits = self.cap * jnp.tanh(logits / self.cap)
         logits = site("logits", logits)
-        visible = jnp.ones(logits.shape[-2:], bool) if mask is None else jnp.asarray(mask)
-        if self.columns is not None:
+        if self.columns is None:
+            full = self.map(logits, visible)
+        else:
             extra = self.columns.logits(params, q, scale)
-            logits = jnp.concatenate([logits, extra], axis=-1)
             seen = jnp.ones((*visible.shape[:-1], extra.shape[-1]), bool)
-            visible = jnp.concatenate([visible, seen], axis=-1)
-        full = self.map(logits, visible)
-        weights = site("weights", full[..., :num_keys])
+            full = self.map(jnp.concatenate([logits, extra], axis=-1), jnp.concatenate([visible, seen], axis=-1))
+        weights = full[..., :num_keys]
+        if self.post is not None:
+            weights = self.post(params, weights, Seen(logits, visible, count, tokens, rows))
+        weights = site("weights", weights)
         out = weights @ v
+        if self.value_bias:
+            out = out + params["value_bias"][:, None, :].astype(out.dtype)
         if self.columns is None:
             return AttentionOutput(out, weights if view == "map" else None)
         null = full[..., num_keys:]
@@ -74,26 +160,18 @@ class Weighted(CachedDecode):
         return AttentionOutput(out, weights if view == "map" else None, mass)
 
 
-softmax = Weighted("softmax", SOFTMAX)
-relu = Weighted("relu", ReluOverPosition())
-sigmoid = Weighted("sigmoid", Sigmoid())
-sigmoid_normalized = Weighted("sigmoid_normalized", Sigmoid(normalized=True))
-softmax_off_by_one = Weighted("softmax_off_by_one", SOFTMAX, ZeroLogit())
-key_bias = Weighted("key_bias", SOFTMAX, KeyBias())
-kv_bias = Weighted("kv_bias", SOFTMAX, KeyBias(with_value=True))
-
-
 @dataclass(frozen=True)
-class FromWeights(CachedDecode):
+class FromWeights(Pairwise):
     """A mechanism given by `init(key, dims)` and `weights(params, q, k, *, mask) -> A[*B, H, T, U]`."""
 
     init: Callable[..., Params]
     weights: Callable[..., Array]
     name: str = "custom"
 
-    def apply(self, params, q, k, v, *, mask=None, bias=None, view: View = "parallel", site=no_site) -> AttentionOutput:
+    def mix(self, params, tokens: Tokens, rows: Rows, *, mask, bias, view: View, site) -> AttentionOutput:
         if bias is not None:
             raise ValueError(f"{self.name}: this mechanism takes no logit bias; use other positions than 'alibi'.")
+        q, k, v, _ = tokens
         visible = jnp.ones((q.shape[-2], k.shape[-2]), bool) if mask is None else jnp.asarray(mask)
         weights = site("weights", self.weights(params, q, k, mask=visible))
         return AttentionOutput(weights @ v, weights if view == "map" else None)

@@ -142,7 +142,7 @@ def attend(
     q, k, v = site("q", q), site("k", k), site("v", v)
     # A snapshot read from disk has no entry for a mechanism without parameters.
     own = params.get("mechanism", {})
-    result = mechanism.apply(own, q, k, v, mask=mask, bias=bias, site=site)
+    result = mechanism.apply(own, q, k, v, x=x, mask=mask, bias=bias, site=site)
     head_out = site("head_out", result.out)
     joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
     return site("out", linear(joined, params["output"].reshape(-1, width)))

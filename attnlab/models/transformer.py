@@ -256,7 +256,7 @@ class Transformer(Model):
             x,
             mask=mask,
             positions=self.positions,
-            site=lambda name, value: sites(f"{place}.{name}", value),
+            site=sites.at(place),
         )
 
     def _mlp(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:

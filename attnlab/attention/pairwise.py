@@ -1,0 +1,164 @@
+"""What mechanisms of pairs of query and key share: the parallel form and the decode step, made of two parts.
+
+A mechanism of this kind says what it does to each token by itself (`prepare`) and how queries mix the values of keys
+(`mix`). The parallel form is one call of each; a decode step prepares one token, appends it to the cache and mixes one
+row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from attnlab.attention.base import (
+    AttentionOutput,
+    Dims,
+    HostOrDevice,
+    KVCache,
+    Params,
+    SiteFn,
+    View,
+    no_site,
+)
+
+
+class Tokens(NamedTuple):
+    """What is known of each token: `q, k, v [*B, H, T, K]`, and how far its clock moves, `tick [*B, H, T]` or None."""
+
+    q: Array
+    k: Array
+    v: Array
+    tick: Array | None = None
+
+
+class Rows(NamedTuple):
+    """What is known of the rows that are mixed.
+
+    Attributes:
+      x: `[*B, T, D]` what the layer reads at the queries, or None.
+      at: `[T]` positions of the queries.
+      clock: of queries `[*B, H, T]` and keys `[*B, H, U]`, or None.
+    """
+
+    x: Array | None
+    at: Array
+    clock: tuple[Array, Array] | None = None
+
+
+class Pairwise:
+    """Gives `apply`, `start` and `step` to a mechanism that has `prepare` and `mix`; a step costs `O(U)`."""
+
+    causal_only = False
+
+    def prepare(
+        self,
+        params: Params,
+        q: Float[Array, "*B H T K"],
+        k: Float[Array, "*B H U K"],
+        v: Float[Array, "*B H U K"],
+        x: Float[Array, "*B T D"] | None,
+        at: Int[Array, " T"],
+    ) -> Tokens:
+        """What happens to each token by itself, at positions `at`; by default nothing."""
+        return Tokens(q, k, v)
+
+    def mix(
+        self,
+        params: Params,
+        tokens: Tokens,
+        rows: Rows,
+        *,
+        mask: Bool[HostOrDevice, "*M T U"] | None,
+        bias: Float[HostOrDevice, "*N T U"] | None,
+        view: View,
+        site: SiteFn,
+    ) -> AttentionOutput:
+        """Mix the values of prepared keys for prepared queries."""
+        raise NotImplementedError
+
+    def apply(
+        self,
+        params: Params,
+        q: Float[Array, "*B H T K"],
+        k: Float[Array, "*B H U K"],
+        v: Float[Array, "*B H U K"],
+        *,
+        x: Float[Array, "*B T D"] | None = None,
+        mask: Bool[HostOrDevice, "*M T U"] | None = None,
+        bias: Float[HostOrDevice, "*N T U"] | None = None,
+        view: View = "parallel",
+        site: SiteFn = no_site,
+    ) -> AttentionOutput:
+        """Attend from `T` queries, the last positions, to `U` keys; `mask` is True where a query may look (None = all).
+
+        Args:
+          x: what the layer reads at the queries; needed by mechanisms with gates, temperatures or decays of it.
+          bias: added to the logits. view, site: see `attention.base`.
+        """
+        num_queries, num_keys = q.shape[-2], k.shape[-2]
+        at = jnp.arange(num_keys - num_queries, num_keys)
+        tokens = self.prepare(params, q, k, v, x, at)
+        clock = None
+        if tokens.tick is not None:
+            ticks = jnp.cumsum(tokens.tick, axis=-1)
+            clock = (ticks, ticks)
+        return self.mix(params, tokens, Rows(x, at, clock), mask=mask, bias=bias, view=view, site=site)
+
+    def start(self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype=jnp.float32) -> KVCache:
+        """An empty cache for `length` positions."""
+        token = jax.ShapeDtypeStruct((*batch, dims.num_heads, 1, dims.head_dim), dtype)
+        stream = jax.ShapeDtypeStruct((*batch, 1, dims.width), dtype)
+        made = jax.eval_shape(self.prepare, params, token, token, token, stream, jax.ShapeDtypeStruct((1,), jnp.int32))
+
+        def empty(like, axes):
+            return jnp.zeros((*like.shape[: like.ndim - axes], length, *like.shape[like.ndim - axes + 1 :]), dtype)
+
+        clock = None if made.tick is None else empty(made.tick, 1)
+        return KVCache(empty(made.k, 2), empty(made.v, 2), jnp.zeros((), jnp.int32), clock)
+
+    def step(
+        self,
+        params: Params,
+        state: KVCache,
+        q: Float[Array, "*B H K"],
+        k: Float[Array, "*B H K"],
+        v: Float[Array, "*B H K"],
+        *,
+        x: Float[Array, "*B D"] | None = None,
+        bias: Float[HostOrDevice, "*N U"] | None = None,
+        window: int | None = None,
+        prefix: int = 0,
+    ) -> tuple[Float[Array, "*B H K"], KVCache]:
+        """One decoded position: append `k, v` to the cache, attend from `q` to what is filled.
+
+        `window` and `prefix` as in `causal_mask`, for positions from `prefix` on: those before it see each other in the
+        parallel view, which no decoder can do.
+        """
+        now = state.filled
+        row_x = None if x is None else x[..., None, :]
+        one = self.prepare(params, q[..., None, :], k[..., None, :], v[..., None, :], row_x, now[None])
+        keys = jax.lax.dynamic_update_index_in_dim(state.k, one.k[..., 0, :], now, axis=-2)
+        values = jax.lax.dynamic_update_index_in_dim(state.v, one.v[..., 0, :], now, axis=-2)
+        clock, clocks = None, state.clock
+        if one.tick is not None and clocks is not None:
+            before = jax.lax.dynamic_index_in_dim(clocks, jnp.maximum(now - 1, 0), axis=-1)
+            time = jnp.where(now > 0, before, 0) + one.tick
+            clocks = jax.lax.dynamic_update_index_in_dim(clocks, time[..., 0], now, axis=-1)
+            clock = (time, clocks)
+        u = jnp.arange(keys.shape[-2])
+        seen = u <= now
+        if window is not None:
+            seen &= (u > now - window) | (u < prefix)
+        result = self.mix(
+            params,
+            Tokens(one.q, keys, values),
+            Rows(row_x, now[None], clock),
+            mask=seen[None, :],
+            bias=None if bias is None else bias[..., None, :],
+            view="parallel",
+            site=no_site,
+        )
+        return result.out[..., 0, :], KVCache(keys, values, now + 1, clocks)
