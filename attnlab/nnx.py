@@ -20,7 +20,8 @@ from jaxtyping import Array, Bool, Float, Int
 from attnlab.attention import Dims, Mechanism, causal_mask, softmax
 from attnlab.attention.base import HostOrDevice
 from attnlab.config import require
-from attnlab.models.layers import PositionKind, attend, draw, init_attention
+from attnlab.models.attention_layer import AttentionOptions, attend, init_attention
+from attnlab.models.layers import PositionKind, draw
 from attnlab.models.transformer import Transformer
 from attnlab.tape import Edit, Tape
 
@@ -59,7 +60,7 @@ class Attention(nnx.Module):
             require(width % num_heads == 0, "Attention.width", width, f"a multiple of num_heads={num_heads}")
         dims = Dims(num_heads, width // num_heads if head_dim is None else head_dim, width)
         self.mechanism = mechanism
-        self.positions: PositionKind = positions
+        self.options = AttentionOptions(positions=positions)
         drawn = draw(rngs.params(), init_attention(dims))
         self.params = _hold(drawn | {"mechanism": mechanism.init(rngs.params(), dims)})
 
@@ -68,7 +69,7 @@ class Attention(nnx.Module):
     ) -> Float[Array, "*B T D"]:
         """`mask` is True where a query may look; None = causal."""
         seen = causal_mask(x.shape[-2]) if mask is None else mask
-        return attend(self.mechanism, _plain(self.params), x, mask=seen, positions=self.positions)
+        return attend(self.mechanism, _plain(self.params), x, mask=seen, options=self.options)
 
 
 class TransformerModule(nnx.Module):

@@ -12,7 +12,7 @@ from flax import nnx
 from attnlab import attention, edits
 from attnlab.attention import causal_mask
 from attnlab.models import Transformer
-from attnlab.models.layers import attend
+from attnlab.models.attention_layer import attend
 from attnlab.nnx import Attention, TransformerModule
 
 MODEL = Transformer(vocab_size=11, length=6, num_layers=2, num_heads=2, width=8, mechanism=attention.kv_bias)

@@ -5,4 +5,7 @@ from attnlab.models.linear_attention import LinearAttention as LinearAttention
 from attnlab.models.prompts import Circuits as Circuits
 from attnlab.models.reduced import BackcopyReduced as BackcopyReduced
 from attnlab.models.regression_attention import RegressionAttention as RegressionAttention
+from attnlab.models.streams import FixedStream as FixedStream
+from attnlab.models.streams import RandomStream as RandomStream
+from attnlab.models.streams import StaticEmbedding as StaticEmbedding
 from attnlab.models.transformer import Transformer as Transformer

@@ -1,4 +1,4 @@
-"""What a tiny transformer is made of: norms, position schemes, initial values, the attention layer."""
+"""What a tiny transformer is made of: norms, position schemes, initial values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
-
-from attnlab.attention import Dims, Mechanism
-from attnlab.attention.base import HostOrDevice, SiteFn, no_site
+from jaxtyping import Array, Float, Int, Key
 
 NormKind = Literal["layernorm", "rmsnorm", "none"]
 PositionKind = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
@@ -106,43 +103,3 @@ def alibi_bias(num_heads: int, length: int) -> Float[np.ndarray, "H T U"]:
     slope = 2.0 ** (-8.0 * np.arange(1, num_heads + 1) / num_heads)
     distance = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
     return -slope[:, None, None] * distance
-
-
-def init_attention(dims: Dims, kind: InitKind = "torch", std: float = 0.02) -> dict[str, Any]:
-    """The matrices of an attention layer, to be drawn: `query, key, value [D, H, K]`, `output [H, K, D]`."""
-    heads, head_dim, width = dims
-    inner = {name: matrix(kind, (width, heads, head_dim), width, std) for name in ("query", "key", "value")}
-    return inner | {"output": matrix(kind, (heads, head_dim, width), heads * head_dim, std)}
-
-
-def attend(
-    mechanism: Mechanism,
-    params: dict[str, Any],
-    x: Float[Array, "*B T D"],
-    *,
-    mask: Bool[HostOrDevice, "*M T U"] | None,
-    positions: PositionKind = "none",
-    site: SiteFn = no_site,
-) -> Float[Array, "*B T D"]:
-    """A whole attention layer: project, rotate or bias by position, mix by `mechanism`, join the heads.
-
-    Sites: `in`, `q`, `k`, `v`, those of the mechanism, `head_out`, `out`.
-    """
-    width, heads, head_dim = params["query"].shape
-    x = site("in", x)
-    # One matrix product for the three projections: `[D, 3 H K]`.
-    merged = jnp.concatenate([params[n].reshape(width, -1) for n in ("query", "key", "value")], axis=-1)
-    parts = jnp.split(linear(x, merged), 3, axis=-1)
-    q, k, v = (jnp.swapaxes(p.reshape(*x.shape[:-1], heads, head_dim), -2, -3) for p in parts)
-    num, bias = x.shape[-2], None
-    if positions == "rope":
-        q, k = rotate(q, jnp.arange(num)), rotate(k, jnp.arange(num))
-    elif positions == "alibi":
-        bias = jnp.asarray(alibi_bias(heads, num), x.dtype)
-    q, k, v = site("q", q), site("k", k), site("v", v)
-    # A snapshot read from disk has no entry for a mechanism without parameters.
-    own = params.get("mechanism", {})
-    result = mechanism.apply(own, q, k, v, x=x, mask=mask, bias=bias, site=site)
-    head_out = site("head_out", result.out)
-    joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
-    return site("out", linear(joined, params["output"].reshape(-1, width)))

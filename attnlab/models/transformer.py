@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from attnlab.attention import Dims, Mechanism, causal_mask, softmax
 from attnlab.config import require
+from attnlab.models.attention_layer import AttentionOptions, attend, gated_mlp, init_attention, init_gated_mlp
 from attnlab.models.base import Model, Params
 from attnlab.models.factored import Factored
 from attnlab.models.layers import (
@@ -18,18 +19,17 @@ from attnlab.models.layers import (
     InitKind,
     NormKind,
     PositionKind,
-    attend,
     draw,
-    init_attention,
     init_norm,
     linear,
     matrix,
     norm,
     sinusoidal,
 )
-from attnlab.tape import Sites
+from attnlab.models.streams import FixedStream, QKSource, RandomStream, StaticEmbedding
+from attnlab.tape import Place, Sites
 
-Activation = Literal["relu", "gelu", "linear"]
+Activation = Literal["relu", "gelu", "silu", "linear"]
 NormPlace = Literal["pre", "post"]
 _CHOICES = {
     "activation": Activation,
@@ -37,8 +37,14 @@ _CHOICES = {
     "norm_place": NormPlace,
     "positions": PositionKind,
     "init_kind": InitKind,
+    "qk_norm": NormKind,
+    "head_norm": NormKind,
+    "output_norm": NormKind,
 }
-_OPTIONAL = ("vocab_size", "input_dim", "output_dim", "head_dim", "mlp_width", "window")
+_ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "linear": lambda h: h}
+_OPTIONAL = ("vocab_size", "input_dim", "output_dim", "head_dim", "mlp_width", "window", "short_conv")
+_PER_LAYER = ("mechanism", "qk_source")
+_LAYERS = ("no_attention", "no_mlp", "mlp_mixer")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,13 @@ class Transformer(Model):
       positions: learned or sinusoidal (added to the embedding), rope or alibi (in attention), none.
       mechanism: one for all layers, or a tuple of one per layer.
       no_attention, no_mlp: layers that lack attention or MLP.
+      mlp_mixer: layers in which a gated MLP of as many weights stands in the place of attention.
+      qk_source: where queries and keys come from (`models.streams`), if not from the stream; one, or one per layer.
+      short_conv: width of a causal convolution with SiLU on queries, keys and values; None = none.
+      qk_norm, head_norm, output_norm: norm of queries and keys, of what each head reads out, and of what attention
+        writes to the stream (hybrid norm of 2409.04431).
+      registers: how many learned vectors stand before the sequence, seen by every query (sink tokens, 2410.10781;
+        registers, 2309.16588). Sites between `embed` and `final` have `registers + T` positions.
       window, prefix: sliding window of the causal mask; positions every query may see.
       tie_embeddings: output matrix = token embedding transposed.
       init_kind, init_std, embed_std: kind of initial values of matrices, their std if `normal`, std of embeddings.
@@ -93,9 +106,16 @@ class Transformer(Model):
     norm_eps: float = 1e-5
     input_dim: int | None = None
     output_dim: int | None = None
+    mlp_mixer: tuple[int, ...] = ()
+    qk_source: QKSource | tuple[QKSource | None, ...] | None = None
+    short_conv: int | None = None
+    qk_norm: NormKind = "none"
+    head_norm: NormKind = "none"
+    output_norm: NormKind = "none"
+    registers: int = 0
 
     def __post_init__(self):
-        for name in ("mechanism", "no_attention", "no_mlp"):
+        for name in (*_PER_LAYER, *_LAYERS):
             if isinstance(getattr(self, name), list):  # lists would make the model unhashable
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in (*_OPTIONAL, "length", "num_layers", "num_heads", "width"):
@@ -103,8 +123,10 @@ class Transformer(Model):
             optional = name in _OPTIONAL and value is None
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(optional or whole, f"Transformer.{name}", value, "an integer >= 1")
-        whole = isinstance(self.prefix, int) and not isinstance(self.prefix, bool) and self.prefix >= 0
-        require(whole, "Transformer.prefix", self.prefix, "an integer >= 0")
+        for name in ("prefix", "registers"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            require(whole, f"Transformer.{name}", value, "an integer >= 0")
         self._check_ends()
         for name, choices in _CHOICES.items():
             allowed = get_args(choices)
@@ -112,22 +134,32 @@ class Transformer(Model):
         if self.head_dim is None:
             hint = f"Give head_dim, or a width divisible by num_heads={self.num_heads}."
             require(self.width % self.num_heads == 0, "Transformer.width", self.width, "a multiple of num_heads", hint)
-        for name in ("no_attention", "no_mlp"):
+        for name in _LAYERS:
             for layer in getattr(self, name):
                 require(0 <= layer < self.num_layers, f"Transformer.{name}", layer, f"0 to {self.num_layers - 1}")
         if self.positions == "rope":
             require(self.dims.head_dim % 2 == 0, "Transformer.head_dim", self.dims.head_dim, "even, for rope")
-        if isinstance(self.mechanism, tuple):
-            require(
-                len(self.mechanism) == self.num_layers,
-                "Transformer.mechanism",
-                tuple(getattr(m, "name", m) for m in self.mechanism),
-                f"one mechanism, or a tuple of {self.num_layers} (one per layer)",
-            )
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        """What may differ from layer to layer."""
+        for name in _PER_LAYER:
+            if isinstance(values := getattr(self, name), tuple):
+                told = tuple(getattr(value, "name", value) for value in values)
+                allowed = f"one for all layers, or a tuple of {self.num_layers} (one per layer)"
+                require(len(values) == self.num_layers, f"Transformer.{name}", told, allowed)
         for layer in range(self.num_layers):
-            mechanism = self.mechanism_of(layer)
+            mechanism, source = self.mechanism_of(layer), self.qk_source_of(layer)
             hint = "See attnlab.attention, or make one with attnlab.attention.from_weights."
             require(isinstance(mechanism, Mechanism), "Transformer.mechanism", mechanism, "a mechanism", hint)
+            if getattr(mechanism, "causal_only", False):
+                hint = f"{mechanism.name} is a recurrence over all earlier positions: leave window and prefix out."
+                plain = self.window is None and self.prefix == 0
+                require(plain, "Transformer.window, prefix", (self.window, self.prefix), "(None, 0)", hint)
+            allowed = "None, RandomStream, FixedStream or StaticEmbedding (attnlab.models)"
+            require(isinstance(source, QKSource | None), "Transformer.qk_source", source, allowed)
+        both = set(self.no_attention) & set(self.mlp_mixer)
+        require(not both, "Transformer.mlp_mixer", self.mlp_mixer, "layers that are not in no_attention")
 
     def _check_ends(self) -> None:
         """Tokens or vectors, at either end."""
@@ -151,6 +183,15 @@ class Transformer(Model):
         """The mechanism of block `layer`."""
         return self.mechanism[layer] if isinstance(self.mechanism, tuple) else self.mechanism
 
+    def qk_source_of(self, layer: int) -> QKSource | None:
+        """Where block `layer` takes queries and keys from; None = from the stream."""
+        return self.qk_source[layer] if isinstance(self.qk_source, tuple) else self.qk_source
+
+    @property
+    def attention_options(self) -> AttentionOptions:
+        """What every attention layer does besides mixing."""
+        return AttentionOptions(self.positions, self.short_conv, self.qk_norm, self.head_norm, self.norm_eps)
+
     def init(self, key: Key[Array, ""]) -> Params:
         """Initial parameters: `embed`, `blocks.{l}.{attn_norm, attn, mlp_norm, mlp}`, `final_norm`, `unembed`.
 
@@ -160,7 +201,9 @@ class Transformer(Model):
         weights_key, own_key = jax.random.split(key)
         embed = self._init_embed()
         if self.positions == "learned":
-            embed["position"] = Draw("normal", (self.length, self.width), self.embed_std)
+            embed["position"] = Draw("normal", (self.registers + self.length, self.width), self.embed_std)
+        if self.registers:
+            embed["register"] = Draw("normal", (self.registers, self.width), 0.02)
         params: Params = {
             "embed": embed,
             "blocks": {str(layer): self._init_block(layer, own_key) for layer in range(self.num_layers)},
@@ -186,8 +229,13 @@ class Transformer(Model):
         block: Params = {}
         if layer not in self.no_attention:
             block["attn_norm"] = init_norm(self.norm, width)
-            block["attn"] = init_attention(self.dims, self.init_kind, self.init_std)
-            block["attn"]["mechanism"] = self.mechanism_of(layer).init(jax.random.fold_in(key, layer), self.dims)
+            if layer in self.mlp_mixer:
+                block["attn"] = init_gated_mlp(self.dims, self.init_kind, self.init_std)
+            else:
+                block["attn"] = init_attention(self.dims, self.init_kind, self.init_std, self.attention_options)
+                block["attn"]["mechanism"] = self.mechanism_of(layer).init(jax.random.fold_in(key, layer), self.dims)
+            if self.output_norm != "none":
+                block["output_norm"] = init_norm(self.output_norm, width)
         if layer not in self.no_mlp:
             hidden = 4 * width if self.mlp_width is None else self.mlp_width
             block["mlp_norm"] = init_norm(self.norm, width)
@@ -207,20 +255,43 @@ class Transformer(Model):
         with `output_dim` called `prediction`.
         Shapes: `q, k, v, head_out [*B, H, T, K]`, attention `logits, weights [*B, H, T, U]`, the rest `[*B, T, D]`.
         """
-        x = self._embed(params["embed"], inputs)
-        num = x.shape[-2]
-        if self.positions == "learned":
-            x = x + params["embed"]["position"][:num]
-        elif self.positions == "sinusoidal":
-            x = x + jnp.asarray(sinusoidal(num, self.width), x.dtype)
-        x = sites("embed", x)
+        x = sites("embed", self._begin(params["embed"], self._embed(params["embed"], inputs)))
+        streams = self._streams(params["embed"], x)
         for layer in range(self.num_layers):
-            x = self._block(layer, params["blocks"][str(layer)], x, sites)
+            block, source = params["blocks"][str(layer)], self.qk_source_of(layer)
+            x = self._block(layer, block, x, sites, None if source is None else streams[source])
+            # A second stream goes through the same block, unseen, with its own queries, keys and values.
+            for other in streams.keys() - {StaticEmbedding()}:
+                streams[other] = self._block(layer, block, streams[other], Sites())
+        x = x[..., self.registers :, :]
         if self.final_norm:
             x = norm(self.norm, params["final_norm"], x, self.norm_eps)
         x = sites("final", x)
         out = params["embed"]["token"].T if self.tie_embeddings else params["unembed"]
         return sites("logits" if self.output_dim is None else "prediction", linear(x, out))
+
+    def _begin(self, params: Params, x: Array) -> Array:
+        """Registers before the embedded sequence, then positions added."""
+        if self.registers:
+            register = jnp.broadcast_to(params["register"], (*x.shape[:-2], self.registers, self.width))
+            x = jnp.concatenate([register.astype(x.dtype), x], axis=-2)
+        num = x.shape[-2]
+        if self.positions == "learned":
+            return x + params["position"][:num]
+        if self.positions == "sinusoidal":
+            return x + jnp.asarray(sinusoidal(num, self.width), x.dtype)
+        return x
+
+    def _streams(self, params: Params, x: Array) -> dict[QKSource, Array]:
+        """What enters the first block of each second stream that some layer reads; `x` is what enters the first."""
+        found: dict[QKSource, Array] = {}
+        for source in {self.qk_source_of(layer) for layer in range(self.num_layers)} - {None}:
+            if isinstance(source, RandomStream | FixedStream):
+                start = source.start(params.get("token"), x.shape[-2] - self.registers, self.width)
+                found[source] = self._begin(params, start.astype(x.dtype))
+            elif source is not None:
+                found[source] = x
+        return found
 
     def _embed(self, params: Params, inputs: Array) -> Array:
         """Tokens or vectors as vectors of the residual stream, without positions."""
@@ -236,34 +307,43 @@ class Transformer(Model):
         require(width == self.input_dim, "inputs", f"vectors of width {width}", f"input_dim={self.input_dim}")
         return linear(inputs, params["input"]) + params["bias"]
 
-    def _block(self, layer: int, block: Params, x: Array, sites: Sites) -> Array:
+    def _block(self, layer: int, block: Params, x: Array, sites: Sites, qk_stream: Array | None = None) -> Array:
         for part, run in (("attn", self._attention), ("mlp", self._mlp)):
             if part not in block:
                 continue
-            name = f"blocks.{layer}.{part}"
-            weights = block[f"{part}_norm"]
-            if self.norm_place == "pre":
-                x = x + run(layer, block[part], norm(self.norm, weights, x, self.norm_eps), name, sites)
-            else:
-                x = norm(self.norm, weights, x + run(layer, block[part], x, name, sites), self.norm_eps)
+            place = sites.at(f"blocks.{layer}.{part}")
+
+            def read(stream: Array, weights: Params = block[f"{part}_norm"]) -> Array:
+                return norm(self.norm, weights, stream, self.norm_eps) if self.norm_place == "pre" else stream
+
+            qk_from = read(qk_stream) if part == "attn" and qk_stream is not None else None
+            written = run(layer, block[part], read(x), place, qk_from)
+            if part == "attn" and self.output_norm != "none":
+                written = norm(self.output_norm, block["output_norm"], written, self.norm_eps)
+            x = x + written
+            if self.norm_place == "post":
+                x = norm(self.norm, block[f"{part}_norm"], x, self.norm_eps)
         return sites(f"blocks.{layer}.out", x)
 
-    def _attention(self, layer: int, params: Params, x: Array, place: str, sites: Sites) -> Array:
-        mask = causal_mask(x.shape[-2], window=self.window, prefix=self.prefix)
+    def _attention(self, layer: int, params: Params, x: Array, place: Place, qk_from: Array | None) -> Array:
+        if layer in self.mlp_mixer:
+            return gated_mlp(params, x, place)
+        kept = self.registers + self.prefix if self.prefix or self.window else 0
+        mask = causal_mask(x.shape[-2], window=self.window, prefix=kept)
         return attend(
             self.mechanism_of(layer),
             params,
             x,
             mask=mask,
-            positions=self.positions,
-            site=sites.at(place),
+            options=self.attention_options,
+            qk_from=qk_from,
+            site=place,
         )
 
-    def _mlp(self, layer: int, params: Params, x: Array, name: str, sites: Sites) -> Array:
-        x = sites(f"{name}.in", x)
-        act = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "linear": lambda h: h}[self.activation]
-        hidden = sites(f"{name}.hidden", act(linear(x, params["up"])))
-        return sites(f"{name}.out", linear(hidden, params["down"]))
+    def _mlp(self, layer: int, params: Params, x: Array, place: Place, qk_from: Array | None) -> Array:
+        x = place("in", x)
+        hidden = place("hidden", _ACTIVATIONS[self.activation](linear(x, params["up"])))
+        return place("out", linear(hidden, params["down"]))
 
     def kq(self, params: Params, layer: int, head: int) -> Factored:
         """`W_K W_Q^T` of one head, `[D, D]` of rank `K`: entry `(i, j)` couples key direction `i` to query `j`.
@@ -280,6 +360,6 @@ class Transformer(Model):
 
     def _attn_params(self, params: Params, layer: int, head: int) -> Params:
         require(0 <= layer < self.num_layers, "layer", layer, f"0 to {self.num_layers - 1}")
-        require(layer not in self.no_attention, "layer", layer, "a layer that has attention")
+        require(layer not in self.no_attention + self.mlp_mixer, "layer", layer, "a layer that has attention")
         require(0 <= head < self.num_heads, "head", head, f"0 to {self.num_heads - 1}")
         return params["blocks"][str(layer)]["attn"]
