@@ -1,11 +1,19 @@
 """Distributions over sequences, each with its exact oracle. A task of your own satisfies `toy_tasks.base.Task`."""
 
+from toy_tasks.answers import Plateau
 from toy_tasks.backcopy_law import ExpectedRisks, Occupation, expected_risks, occupation
 from toy_tasks.backcopy_stationary import absorbing_cycles, closed_classes, stationary_law
 from toy_tasks.base import Batch, Prompt, Task, TaskWithOracle
 from toy_tasks.bigram_backcopy import BigramBackcopy
 from toy_tasks.compat import replay
+from toy_tasks.denoising import Denoising
+from toy_tasks.graph_walk import GraphWalk
+from toy_tasks.induction import Induction
 from toy_tasks.linear_regression import LinearRegression
+from toy_tasks.mqar import MQAR
+from toy_tasks.paired_recall import PairedRecall
+from toy_tasks.parity import Parity
+from toy_tasks.passkey import Passkey
 from toy_tasks.regression_predictors import (
     Averaging,
     Bayes,
@@ -21,21 +29,39 @@ from toy_tasks.regression_predictors import (
     on_prefixes,
 )
 
-TASKS = (BigramBackcopy, LinearRegression)
+TASKS = (
+    BigramBackcopy,
+    LinearRegression,
+    MQAR,
+    PairedRecall,
+    Parity,
+    GraphWalk,
+    Denoising,
+    Passkey,
+    Induction,
+)
 
 __all__ = [
+    "MQAR",
     "TASKS",
     "Averaging",
     "Batch",
     "Bayes",
     "BigramBackcopy",
     "DebiasedStep",
+    "Denoising",
     "ExpectedRisks",
     "GradientStep",
+    "GraphWalk",
+    "Induction",
     "LeastSquares",
     "LinearRegression",
     "NearestNeighbours",
     "Occupation",
+    "PairedRecall",
+    "Parity",
+    "Passkey",
+    "Plateau",
     "Predictor",
     "Prompt",
     "Ridge",
