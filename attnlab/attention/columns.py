@@ -41,6 +41,23 @@ class ZeroLogit:
 
 
 @dataclass(frozen=True)
+class SinkLogit:
+    """One column of a learned logit `b_h` and value 0, the same for every query; `b` begins at 0.
+
+    What is left on tokens is softmax times `sigmoid(log sum exp(l_t) - b_h)`: a gate per head on the output (derived).
+    """
+
+    def init(self, key, dims):
+        return {"sink": jnp.zeros(dims.num_heads)}
+
+    def logits(self, params, q, scale):
+        return jnp.broadcast_to(params["sink"].astype(q.dtype)[:, None, None], (*q.shape[:-1], 1))
+
+    def values(self, params):
+        return None
+
+
+@dataclass(frozen=True)
 class KeyBias:
     """A learned key `k*[H, K]`; its value is 0, or a learned `v*[H, K]` if `with_value`. Init N(0, `std`^2).
 

@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from attnlab.attention.base import AttentionOutput, Dims, Params, View, WeightMap, no_params
 from attnlab.attention.columns import Columns
-from attnlab.attention.maps import SOFTMAX
+from attnlab.attention.maps import SOFTMAX, LearnedMap
 from attnlab.attention.pairwise import Pairwise, Rows, Tokens
 
 
@@ -71,7 +71,7 @@ class Weighted(Pairwise):
 
     Attributes:
       name: what tables and plots call it.
-      map: from logits to weights (`attnlab.attention.maps`).
+      map: from logits to weights (`attnlab.attention.maps`, `attnlab.attention.simplex`), or one with parameters.
       columns: null columns, or None (`attnlab.attention.columns`).
       scale: logit scale; None = `1 / sqrt(K)`.
       tokens: what happens to queries, keys and values before they meet.
@@ -83,7 +83,7 @@ class Weighted(Pairwise):
     """
 
     name: str
-    map: WeightMap = SOFTMAX
+    map: WeightMap | LearnedMap = SOFTMAX
     columns: Columns | None = None
     scale: float | None = None
     tokens: TokenSlot | None = None
@@ -96,14 +96,16 @@ class Weighted(Pairwise):
     def init(self, key, dims: Dims) -> Params:
         """The parameters of all slots, side by side in one dict."""
         params: Params = {}
-        for number, slot in enumerate((self.columns, self.tokens, self.score, self.temper, self.post)):
+        learned_map = self.map if isinstance(self.map, LearnedMap) else None
+        slots = (self.columns, self.tokens, self.score, self.temper, self.post, learned_map)
+        for number, slot in enumerate(slots):
             for name, value in ({} if slot is None else slot.init(jax.random.fold_in(key, number), dims)).items():
                 if name in params:
                     raise ValueError(f"{self.name}: two slots have a parameter {name!r}; rename one of them.")
                 params[name] = value
         if self.value_bias:
             shape = (dims.num_heads, dims.head_dim)
-            params["value_bias"] = 0.02 * jax.random.normal(jax.random.fold_in(key, -1), shape)
+            params["value_bias"] = 0.02 * jax.random.normal(jax.random.fold_in(key, len(slots)), shape)
         return params
 
     def prepare(self, params, q, k, v, x, at) -> Tokens:
@@ -135,12 +137,13 @@ class Weighted(Pairwise):
         if self.cap is not None:
             logits = self.cap * jnp.tanh(logits / self.cap)
         logits = site("logits", logits)
+        weigh = self.map.given(params) if isinstance(self.map, LearnedMap) else self.map
         if self.columns is None:
-            full = self.map(logits, visible)
+            full = weigh(logits, visible)
         else:
             extra = self.columns.logits(params, q, scale)
             seen = jnp.ones((*visible.shape[:-1], extra.shape[-1]), bool)
-            full = self.map(jnp.concatenate([logits, extra], axis=-1), jnp.concatenate([visible, seen], axis=-1))
+            full = weigh(jnp.concatenate([logits, extra], axis=-1), jnp.concatenate([visible, seen], axis=-1))
         weights = full[..., :num_keys]
         if self.post is not None:
             weights = self.post(params, weights, Seen(logits, visible, count, tokens, rows))

@@ -123,7 +123,7 @@ def attend(
     joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
     out = linear(joined, params["output"].reshape(joined.shape[-1], -1))
     finish = getattr(mechanism, "finish", None)  # a gate behind the output matrix
-    return site("out", out if finish is None else finish(own, out, x))
+    return site("out", out if finish is None else finish(own, out, x, site=site))
 
 
 def _project(params: dict[str, Any], names: tuple[str, ...], x: Array) -> list[Array]:

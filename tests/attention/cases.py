@@ -29,7 +29,7 @@ VARIANTS = (
     named(attention.key_bias, "key_bias_shared", columns=KeyBias(shared_over_heads=True)),
     named(attention.softmax, "softmax_unscaled", scale=1.0),
 )
-WEIGHTED = (*attention.MECHANISMS, *VARIANTS)
+WEIGHTED = (*attention.MECHANISMS[:7], *VARIANTS)
 ALL = (*WEIGHTED, OWN)
 NORMALIZED = tuple(m for m in WEIGHTED if m.name in ("softmax", "softmax_unscaled", "sigmoid_normalized"))
 WITH_NULL = tuple(m for m in WEIGHTED if m.columns is not None)
