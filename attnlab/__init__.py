@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attnlab.cpu import use_all_cores
     from attnlab.models import BackcopyReduced, LinearAttention, RegressionAttention, Transformer
     from attnlab.report.quick import show
+    from attnlab.studies.compare import compare
     from attnlab.training import Run, adam, adamw, at, every, log_spaced, params, resume, run, sgd
     from attnlab.trajectory import open, verify
 
@@ -24,6 +25,7 @@ _HOMES = {
     "attnlab.cpu": ("use_all_cores",),
     "attnlab.models": ("BackcopyReduced", "LinearAttention", "RegressionAttention", "Transformer"),
     "attnlab.report.quick": ("show",),
+    "attnlab.studies.compare": ("compare",),
     "attnlab.training": ("Run", "adam", "adamw", "at", "every", "log_spaced", "params", "resume", "run", "sgd"),
     "attnlab.trajectory": ("open", "verify"),
 }
@@ -39,6 +41,7 @@ __all__ = [
     "analysis",
     "at",
     "attention",
+    "compare",
     "every",
     "log_spaced",
     "open",

@@ -179,6 +179,44 @@ class Train:
 
 
 @dataclasses.dataclass
+class Compare:
+    """Train any mechanisms on any task and lay them side by side: loss, oracle gap, sinks, entropy, speed."""
+
+    task: str
+    """bigram-backcopy, mqar, paired-recall, parity, graph-walk, denoising, passkey, induction."""
+    mechanisms: tuple[str, ...]
+    """Names, e.g. softmax sigmoid delta; a wrong one lists them all."""
+    seeds: int = 3
+    """Number of seeds."""
+    steps: int = 1000
+    """Updates."""
+    batch_size: int = 32
+    """Sequences per update."""
+    learning_rate: float = 1e-3
+    """Of AdamW."""
+    set: tuple[str, ...] = ()
+    """Settings of the task, field=value: --set num_pairs=8 length=48."""
+    model: tuple[str, ...] = ()
+    """Settings of the transformer, field=value: --model num_layers=2 positions=none short_conv=4."""
+    path: Path | None = None
+    """Folder for runs, table and pictures; must not exist. Default: a new one under runs/."""
+
+    def go(self) -> int:
+        from attnlab.studies.examples import mechanisms_called, pairs, task_called
+
+        task, chosen = task_called(self.task, self.set), mechanisms_called(self.mechanisms)
+        _use_cores(self.seeds)
+        from attnlab.studies.compare import compare
+
+        options = {n: getattr(self, n) for n in ("seeds", "steps", "batch_size", "learning_rate", "path")}
+        found = compare(task, chosen, **options, say=_say, **pairs("--model", self.model))
+        print(task.describe())
+        print(found)
+        print(f"median (range over {self.seeds} seeds); pictures: {found.path}/comparison.png, losses.png")
+        return 0
+
+
+@dataclasses.dataclass
 class Resume:
     """Go on with an interrupted run or study, bit for bit."""
 
@@ -270,6 +308,7 @@ Command = (
     Annotated[List, subcommand("list")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Train, subcommand("run")]
+    | Annotated[Compare, subcommand("compare")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Report, subcommand("report")]

@@ -1,0 +1,192 @@
+"""Any mechanisms on any task, one table: what each learns, how fast, where it looks, what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlab import analysis
+from attnlab.attention import Mechanism
+from attnlab.config import build, encode, require
+from attnlab.models import Transformer
+from attnlab.report.tables import format_number
+from attnlab.studies.measured import Experiment
+from attnlab.studies.measured_lab import MeasuredLab
+from attnlab.training import adamw
+
+COLUMNS = {
+    "loss": "loss on fresh sequences",
+    "oracle_gap": "loss above the exact oracle's",
+    "accuracy": "share of right tokens",
+    "bos_mass": "mass on position 0",
+    "bos_share": "share of the mass on position 0",
+    "evenness": "entropy over log n",
+    "left_plateau": "steps to leave the plateau",
+    "us_per_token": "microseconds of training per token",
+}
+"""What the table says of each mechanism; a quantity that the task does not define is NaN."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+      task, model: as trained (the model with the first mechanism).
+      values: mechanism -> quantity (`COLUMNS`) -> one number per seed.
+      path: folder with the runs, `comparison.json` and `comparison.png`.
+    """
+
+    task: Any
+    model: Any
+    values: dict[str, dict[str, tuple[float, ...]]]
+    path: Path
+
+    def rows(self) -> list[list[str]]:
+        """Header, then a row per mechanism: median and range over seeds of every quantity that is known."""
+        known = [c for c in COLUMNS if any(np.isfinite(v[c]).any() for v in self.values.values())]
+        return [["mechanism", *known]] + [[name, *(_spread(v[c]) for c in known)] for name, v in self.values.items()]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _spread(values: Sequence[float]) -> str:
+    finite = np.asarray(values)[np.isfinite(values)]
+    if not len(finite):
+        return "never" if len(values) else "–"
+    told = format_number(float(np.median(finite)), 3)
+    if len(finite) > 1:
+        told += f" ({format_number(float(finite.min()), 2)} … {format_number(float(finite.max()), 2)})"
+    return told if len(finite) == len(values) else f"{told}, {len(finite)}/{len(values)}"
+
+
+def model_for(task: Any, mechanism: Mechanism, **options: Any) -> Transformer:
+    """The tiny transformer that reads `task`: tokens, or vectors where the task has a width."""
+    width = getattr(task, "width", None)
+    ends: dict[str, Any] = {"vocab_size": getattr(task, "vocab_size", None), "input_dim": width}
+    if ends["vocab_size"] is None:
+        ends["output_dim"] = getattr(task, "num_outputs", width)
+    return build(Transformer, {"length": task.length, "mechanism": mechanism, **ends, **options})
+
+
+def compare(
+    task: Any,
+    mechanisms: Sequence[Mechanism],
+    *,
+    seeds: int = 3,
+    steps: int = 1000,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    plateau: float | None = None,
+    path: str | Path | None = None,
+    progress: bool | None = None,
+    say: Any = None,
+    **model: Any,
+) -> Comparison:
+    """Train the tiny transformer with each mechanism on `task`, over seeds, and lay the results side by side.
+
+    Args:
+      task: see `toy_tasks.base.Task`; with `oracle` and a plateau the table says more.
+      mechanisms: of `attnlab.attention`, or your own (ten lines, `attention.from_weights`).
+      seeds, steps, batch_size, learning_rate: of the training (AdamW).
+      plateau: height of the loss before the mechanism is used; default: the task's highest `plateaus`, or `log V`.
+      path: folder for runs, table and picture; must not exist. Default: a new one under `runs/`.
+      model: options of `Transformer`: num_layers, width, positions, short_conv, head_norm, ...
+
+    Example:
+      print(compare(tt.MQAR(num_pairs=8), [attention.softmax, mine], seeds=4, num_layers=2))
+    """
+    require(len(mechanisms) > 0, "mechanisms", mechanisms, "one mechanism or more")
+    names = [m.name for m in mechanisms]
+    require(len(set(names)) == len(names), "mechanisms", names, "mechanisms of different names")
+    runs = {
+        m.name: Experiment(task, model_for(task, m, **model), adamw(learning_rate), steps, batch_size)
+        for m in mechanisms
+    }
+    folder = _fresh(path)
+    lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None))  # type: ignore[arg-type]
+    level = _plateau(task) if plateau is None else plateau
+    values = {name: {c: tuple(map(float, v)) for c, v in _measure(lab, name, level).items()} for name in names}
+    found = Comparison(task, runs[names[0]].model, values, folder)
+    _write(found, lab, level)
+    return found
+
+
+@dataclass(frozen=True)
+class _Source:
+    runs: dict[str, Experiment]
+
+    def experiments(self, preset: str) -> dict[str, Experiment]:
+        return self.runs
+
+
+def _plateau(task: Any) -> float | None:
+    """The highest named plateau of the task, else `log V`."""
+    named = getattr(task, "plateaus", {})
+    heights = [float(p.loss) for p in named.values()]
+    if heights:
+        return max(heights)
+    size = getattr(task, "vocab_size", None)
+    return None if size is None else float(np.log(size))
+
+
+def _measure(lab: MeasuredLab, name: str, plateau: float | None) -> dict[str, np.ndarray]:
+    e = lab.experiments[name]
+    nothing = np.full(len(lab.run(name).trajectory.seeds), np.nan)
+    tokens = hasattr(e.task, "vocab_size")
+    found = {c: nothing for c in COLUMNS}
+    found["loss"] = lab.loss(name)
+    if tokens:
+        found["accuracy"] = lab.accuracy(name)
+    if hasattr(e.task, "oracle") and tokens:
+        found["oracle_gap"] = lab.gap(name)
+    maps = lab.probe(name, analysis.mixing(e.task, parts=("sink", "spread")), label="compare")
+    for metric in ("bos_mass", "bos_share", "evenness"):
+        if metric in maps:
+            found[metric] = np.nanmean(np.asarray(maps[metric]).reshape(len(nothing), -1), axis=1)
+    if plateau is not None:
+        found["left_plateau"] = lab.steps_to_leave(name, plateau)
+    per_second = lab.run(name).stats["seed_steps_per_second"] * e.batch_size * e.task.length
+    found["us_per_token"] = np.full(len(nothing), 1e6 / per_second)
+    return found
+
+
+def _fresh(path: str | Path | None) -> Path:
+    folder = Path("runs/compare") if path is None else Path(path)
+    number = 1
+    while path is None and folder.exists():
+        number += 1
+        folder = Path(f"runs/compare-{number}")
+    require(not folder.exists(), "path", str(folder), "a folder that does not exist")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write(found: Comparison, lab: MeasuredLab, plateau: float | None) -> None:
+    from attnlab.report import write_figures
+    from attnlab.report.figures_comparison import seeds_by_model
+    from attnlab.studies.comparison_figures import losses
+
+    image = {"task": encode(found.task), "model": encode(found.model), "values": _finite(found.values)}
+    (found.path / "comparison.json").write_text(json.dumps(image, indent=1))
+    known = found.rows()[0][1:]
+    panels = {COLUMNS[c]: {name: v[c] for name, v in found.values.items()} for c in known}
+    title = f"{len(found.values)} mechanisms on {type(found.task).__name__}"
+    levels = {} if plateau is None else {"plateau": plateau}
+    drawn = {
+        "comparison": seeds_by_model(panels, title=title, log=(COLUMNS["us_per_token"],)),
+        "losses": losses(lab, title=f"Training loss on {type(found.task).__name__}", levels=levels),
+    }
+    write_figures(found.path, drawn)
+
+
+def _finite(values: dict[str, dict[str, tuple[float, ...]]]) -> dict[str, Any]:
+    return {m: {c: [x if np.isfinite(x) else None for x in v] for c, v in row.items()} for m, row in values.items()}
