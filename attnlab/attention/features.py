@@ -50,6 +50,16 @@ def elu_plus_one(x: Vectors) -> Vectors:
     return jax.nn.elu(x) + 1
 
 
+def relu(x: Vectors) -> Vectors:
+    """`max(x, 0)`."""
+    return jax.nn.relu(x)
+
+
+def silu(x: Vectors) -> Vectors:
+    """`x sigmoid(x)`."""
+    return jax.nn.silu(x)
+
+
 def l2(x: Vectors, eps: float = 1e-6) -> Vectors:
     """`x / sqrt(|x|^2 + eps)`."""
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + eps)
@@ -142,7 +152,7 @@ class Favor:
 
 
 def monomials(x: Float[Array, "*B T K"], order: int, dense: bool = False) -> Float[Array, "*B T M"]:
-    """Features of `(q · k)^order / order!`: `x^α / sqrt(α!)` for all `α` of degree `order`; if `dense`, the whole tensor."""
+    """Features of `(q · k)^order / order!`: `x^α / sqrt(α!)` of all `α` of this degree; `dense`: the whole tensor."""
     if order == 0:
         return jnp.ones_like(x[..., :1])
     width = x.shape[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,9 @@ class Stream(NamedTuple):
 
 
 class Decay(Protocol):
-    """`log α`: `[*B, H, T]`, or `[*B, H, T, K]` if each channel of the keys has its own."""
+    """`log α`: `[*B, H, T]`, or `[*B, H, T, K]` if `per_channel`: each channel has its own."""
+
+    per_channel: ClassVar[bool]
 
     def init(self, key: Key[Array, ""], dims: Dims) -> Params: ...
 
@@ -77,6 +79,7 @@ class FixedDecay:
     """`log α = -rates(H)`, the same at every token."""
 
     rates: Callable[[int], np.ndarray]
+    per_channel: ClassVar[bool] = False
 
     def init(self, key, dims):
         return {}
@@ -101,6 +104,7 @@ class StepSize:
     """
 
     rates: tuple[float, float] = (1.0, 16.0)
+    per_channel: ClassVar[bool] = False
 
     def init(self, key, dims):
         gate_key, rate_key, step_key = jax.random.split(key, 3)
@@ -134,6 +138,7 @@ class ChannelStepSize:
     """
 
     rank: int | None = None
+    per_channel: ClassVar[bool] = True
 
     def init(self, key, dims):
         down_key, up_key, rate_key = jax.random.split(key, 3)
@@ -173,6 +178,7 @@ class ChannelSigmoid:
 
     rank: int = 16
     temperature: float = 16.0
+    per_channel: ClassVar[bool] = True
 
     def init(self, key, dims):
         down_key, up_key = jax.random.split(key)
@@ -202,6 +208,7 @@ class DoubleExp:
     """
 
     rank: int = 64
+    per_channel: ClassVar[bool] = True
 
     def init(self, key, dims):
         return {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -57,7 +58,13 @@ class OverCount:
 
 
 def unchanged(x: Array) -> Array:
+    """`x`."""
     return x
+
+
+def softplus(x: Array) -> Array:
+    """`log(1 + exp(x))`."""
+    return jax.nn.softplus(x)
 
 
 def log_spaced_offsets(num_heads: int) -> np.ndarray:
@@ -74,8 +81,8 @@ def even_offsets(num_heads: int) -> np.ndarray:
 class ExpGate:
     """`exp(-g(n_i + o))`, `n_i = x_i w + b`, one per head: the normaliser of normalised attention (2405.15731).
 
-    There `g` is the identity and `o = 0`. Later work of the authors has `g` = `jnp.exp`, `jax.nn.elu`,
-    `jax.nn.softplus` (then the factor is `sigmoid(-(n + o))`) or `jax.nn.sigmoid`, and learned offsets `o[H]`.
+    There `g` is the identity and `o = 0`. Later work of the authors (2510.09379) has `exp`, `elu`, `softplus` (then the
+    factor is `sigmoid(-(n + o))`) or `sigmoid` for `g`, and learned offsets `o[H]`.
     """
 
     g: Callable[[Array], Array] = unchanged
