@@ -9,9 +9,11 @@ Nothing here reads an implementation: a prediction that can see the model is no 
 
     data = theory.icl.Setting(dim=5, context=40)      # in-context linear regression: `theory.icl`
     theory.icl.dgd_optimum(data)                      # the best step of debiased gradient descent, and its risk
+
+    theory.catalogue.hebb_fidelity([16, 64], 64)      # what attention mechanisms can store: `theory.catalogue`
 """
 
-from theory import icl
+from theory import catalogue, icl
 from theory.backcopy_reduced import (
     ReducedModel,
     excess_risk,
@@ -40,15 +42,23 @@ from theory.propositions import (
 )
 from theory.references import (
     ACTIVE_DORMANT,
+    DYNAMICAL_SYSTEMS,
     FUNCTION_CLASSES,
+    INLINE_ATTENTION,
     LEARN_BY_DESCENT,
+    NEGATIVE_EIGENVALUES,
     ONE_STEP_OPTIMAL,
+    PAVLOVIAN,
     PRECONDITIONED_DESCENT,
     PRETRAINING_TASKS,
     REFERENCES,
     REGRESSION_DEMYSTIFIED,
+    SELECTIVE_ATTENTION,
+    SIGMOID_ATTENTION,
     SINK_EMERGES,
     SINKS_NECESSARY,
+    SMOOTH_ATTENTION,
+    SOFTPLUS_ATTENTION,
     TRAINED_TRANSFORMERS,
     bibtex,
 )
@@ -78,15 +88,23 @@ from theory.sink_flow import (
 
 __all__ = [
     "ACTIVE_DORMANT",
+    "DYNAMICAL_SYSTEMS",
     "FUNCTION_CLASSES",
+    "INLINE_ATTENTION",
     "LEARN_BY_DESCENT",
+    "NEGATIVE_EIGENVALUES",
     "ONE_STEP_OPTIMAL",
+    "PAVLOVIAN",
     "PRECONDITIONED_DESCENT",
     "PRETRAINING_TASKS",
     "REFERENCES",
     "REGRESSION_DEMYSTIFIED",
+    "SELECTIVE_ATTENTION",
+    "SIGMOID_ATTENTION",
     "SINKS_NECESSARY",
     "SINK_EMERGES",
+    "SMOOTH_ATTENTION",
+    "SOFTPLUS_ATTENTION",
     "TRAINED_TRANSFORMERS",
     "ConstructedWeights",
     "FlowSolution",
@@ -96,6 +114,7 @@ __all__ = [
     "alibi_attention",
     "attention_deficit",
     "bibtex",
+    "catalogue",
     "construct",
     "construction_risks",
     "embed",

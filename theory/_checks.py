@@ -51,6 +51,16 @@ def count(field: str, value: int, low: int = 1) -> int:
     return int(value)
 
 
+def whole(field: str, value: ArrayLike, low: int = 1) -> Array:
+    """Whole numbers of at least `low`, any shape, as float64."""
+    array = finite(field, np.asarray(value, dtype=np.float64))
+    bad = np.flatnonzero((array != np.round(array)) | (array < low))
+    if bad.size:
+        wrong = float(array.flat[bad[0]])
+        raise fail(field, wrong, f"a whole number of at least {low}", "Choose another value.")
+    return array
+
+
 def choice(field: str, value: object, allowed: tuple) -> None:
     """Nothing, if `value` is one of `allowed`."""
     if value not in allowed:

@@ -93,6 +93,99 @@ PRETRAINING_TASKS = Reference(
     arxiv="2310.08391",
     year=2023,
 )
+SIGMOID_ATTENTION = Reference(
+    key="ramapuram2024theory",
+    authors=(
+        "Jason Ramapuram",
+        "Federico Danieli",
+        "Eeshan Dhekane",
+        "Floris Weers",
+        "Dan Busbridge",
+        "Pierre Ablin",
+        "Tatiana Likhomanenko",
+        "Jagrit Digani",
+        "Zijin Gu",
+        "Amitis Shidani",
+        "Russ Webb",
+    ),
+    title="Theory, Analysis, and Best Practices for Sigmoid Self-Attention",
+    arxiv="2409.04431",
+    year=2024,
+)
+SMOOTH_ATTENTION = Reference(
+    key="castin2023how",
+    authors=("Valérie Castin", "Pierre Ablin", "Gabriel Peyré"),
+    title="How Smooth Is Attention?",
+    arxiv="2312.14820",
+    year=2023,
+)
+SOFTPLUS_ATTENTION = Reference(
+    key="gao2025softplus",
+    authors=("Bo Gao", "Michael W. Spratling", "Letizia Gionfrida"),
+    title="Softplus Attention with Re-weighting Boosts Length Extrapolation in Large Language Models",
+    arxiv="2501.13428",
+    year=2025,
+)
+SELECTIVE_ATTENTION = Reference(
+    key="zhang2024selective",
+    authors=(
+        "Xuechen Zhang",
+        "Xiangyu Chang",
+        "Mingchen Li",
+        "Amit Roy-Chowdhury",
+        "Jiasi Chen",
+        "Samet Oymak",
+    ),
+    title="Selective Attention: Enhancing Transformer through Principled Context Control",
+    arxiv="2411.12892",
+    year=2024,
+)
+DYNAMICAL_SYSTEMS = Reference(
+    key="sieber2024understanding",
+    authors=("Jerome Sieber", "Carmen Amo Alonso", "Alexandre Didier", "Melanie N. Zeilinger", "Antonio Orvieto"),
+    title="Understanding the differences in Foundation Models: Attention, State Space Models, and Recurrent Neural "
+    "Networks",
+    arxiv="2405.15731",
+    year=2024,
+)
+PAVLOVIAN = Reference(
+    key="qiao2025understanding",
+    authors=("Mu Qiao",),
+    title="Understanding Transformers through the Lens of Pavlovian Conditioning",
+    arxiv="2508.08289",
+    year=2025,
+)
+NEGATIVE_EIGENVALUES = Reference(
+    key="grazzi2024unlocking",
+    authors=(
+        "Riccardo Grazzi",
+        "Julien Siems",
+        "Arber Zela",
+        "Jörg K. H. Franke",
+        "Frank Hutter",
+        "Massimiliano Pontil",
+    ),
+    title="Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues",
+    arxiv="2411.12537",
+    year=2024,
+)
+INLINE_ATTENTION = Reference(
+    key="han2024bridging",
+    authors=(
+        "Dongchen Han",
+        "Yifan Pu",
+        "Zhuofan Xia",
+        "Yizeng Han",
+        "Xuran Pan",
+        "Xiu Li",
+        "Jiwen Lu",
+        "Shiji Song",
+        "Gao Huang",
+    ),
+    title="Bridging the Divide: Reconsidering Softmax and Linear Attention",
+    arxiv="2412.06590",
+    year=2024,
+)
 
 REFERENCES: tuple[Reference, ...] = (
     ACTIVE_DORMANT,
@@ -105,6 +198,14 @@ REFERENCES: tuple[Reference, ...] = (
     LEARN_BY_DESCENT,
     FUNCTION_CLASSES,
     PRETRAINING_TASKS,
+    SIGMOID_ATTENTION,
+    SMOOTH_ATTENTION,
+    SOFTPLUS_ATTENTION,
+    SELECTIVE_ATTENTION,
+    DYNAMICAL_SYSTEMS,
+    PAVLOVIAN,
+    NEGATIVE_EIGENVALUES,
+    INLINE_ATTENTION,
 )
 
 
