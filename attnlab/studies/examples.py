@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import toy_tasks as tt
 from attnlab.attention import MECHANISMS, Mechanism
-from attnlab.config import ConfigError, build
+from attnlab.config import ConfigError, build, require
 
 TASKS: tuple[Callable[..., Any], ...] = (
     tt.BigramBackcopy.tiny_shakespeare,
@@ -34,13 +35,14 @@ def name_of(make: Callable[..., Any]) -> str:
 
 def task_called(name: str, settings: Sequence[str] = ()) -> Any:
     """The task of that name; `settings` are `field=value` with values in JSON (`num_pairs=8`, `bos=false`)."""
-    make = _one_of("--task", name, {name_of(t): t for t in TASKS})
-    task, given = make(), pairs("--set", settings)
-    known = {f.name: getattr(task, f.name) for f in dataclasses.fields(task) if f.init}
+    make, given = _one_of("--task", name, {name_of(t): t for t in TASKS}), pairs("--set", settings)
+    if dataclasses.is_dataclass(make):
+        return build(make, given)
+    fixed = [n for n, p in inspect.signature(make).parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    known = dict.fromkeys([*fixed, *(f.name for f in dataclasses.fields(make.__self__) if f.init)])  # type: ignore[attr-defined]
     for field in given:
-        if field not in known:
-            build(type(task), {**known, field: None})  # the one error for unknown fields
-    return make(**given) if make is not type(task) else build(type(task), {**known, **given})
+        require(field in known, f"--set of {name}", field, ", ".join(known))
+    return make(**given)
 
 
 def mechanisms_called(names: Sequence[str]) -> list[Mechanism]:
