@@ -36,7 +36,7 @@ def name_of(make: Callable[..., Any]) -> str:
 def task_called(name: str, settings: Sequence[str] = ()) -> Any:
     """The task of that name; `settings` are `field=value` with values in JSON (`num_pairs=8`, `bos=false`)."""
     make, given = _one_of("--task", name, {name_of(t): t for t in TASKS}), pairs("--set", settings)
-    if dataclasses.is_dataclass(make):
+    if isinstance(make, type):
         return build(make, given)
     fixed = [n for n, p in inspect.signature(make).parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     known = dict.fromkeys([*fixed, *(f.name for f in dataclasses.fields(make.__self__) if f.init)])  # type: ignore[attr-defined]
