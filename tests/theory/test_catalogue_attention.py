@@ -48,8 +48,8 @@ def test_bounds_hold(seed: int, tokens: int, scale: float, bias: float) -> None:
     sigmoid, softmax = catalogue.sigmoid_bound(x, q, k, v, bias), catalogue.softmax_bound(x, q, k, v)
     slack = 1 + 1e-9  # of the complex step
     for causal in (False, True):
-        assert jacobian_norm(x, q, k, v, bias, causal) <= sigmoid.derived * slack
-    assert sigmoid.derived <= sigmoid.published * slack
+        assert jacobian_norm(x, q, k, v, bias, causal) <= sigmoid.tight * slack
+    assert sigmoid.tight <= sigmoid.wide * slack
     assert jacobian_norm(x, q, k, v, None) <= softmax.local * slack <= softmax.uniform * slack**2
 
 
@@ -59,25 +59,25 @@ def test_bounds_are_not_idle() -> None:
     x = np.random.default_rng(0).normal(size=(4, 2))
     # No scores: every weight is sigmoid(b), the Jacobian n sigmoid(b) |W_v|, which is the bound.
     sigmoid = catalogue.sigmoid_bound(x, zero, zero, eye, -1.0)
-    assert jacobian_norm(x, zero, zero, eye, -1.0) == pytest.approx(sigmoid.derived, rel=1e-12)
+    assert jacobian_norm(x, zero, zero, eye, -1.0) == pytest.approx(sigmoid.tight, rel=1e-12)
     # No scores, softmax: P is the mean, of norm 1.
     assert jacobian_norm(x, zero, zero, eye, None) == pytest.approx(catalogue.softmax_bound(x, zero, zero, eye).local)
     # Equal tokens, in one dimension: |J| = s + 2 s' M x^2 exactly, for all the terms align.
     line, one = np.full((5, 1), 0.7), np.eye(1)
     sigmoid = catalogue.sigmoid_bound(line, one, one, one, -2.0)
-    assert jacobian_norm(line, one, one, one, -2.0) == pytest.approx(sigmoid.derived, rel=1e-12)
-    assert sigmoid.published == pytest.approx(sigmoid.weight + 2 * (sigmoid.derived - sigmoid.weight), rel=1e-12)
+    assert jacobian_norm(line, one, one, one, -2.0) == pytest.approx(sigmoid.tight, rel=1e-12)
+    assert sigmoid.wide == pytest.approx(sigmoid.weight + 2 * (sigmoid.tight - sigmoid.weight), rel=1e-12)
 
 
 def test_sigmoid_bound_does_not_grow_with_the_row_at_bias_minus_log_n(rng: np.random.Generator) -> None:
     x = rng.uniform(-1, 1, size=(512, 3)) / np.sqrt(3)
     eye = np.eye(3)
     for n in (8, 64, 512):
-        assert catalogue.sigmoid_bound(x[:n], eye, eye, eye, -np.log(n)).derived < np.e + 2 * np.e
+        assert catalogue.sigmoid_bound(x[:n], eye, eye, eye, -np.log(n)).tight < np.e + 2 * np.e
         assert catalogue.initial_row_sum(n, -np.log(n)) == pytest.approx(n / (1 + n), rel=1e-12)
-    assert catalogue.sigmoid_bound(x, eye, eye, eye, 0.0).derived > 256
+    assert catalogue.sigmoid_bound(x, eye, eye, eye, 0.0).tight > 256
     assert catalogue.initial_row_sum(64, 0.0) == 32
-    # n / (1 + n) at the published lengths.
+    # n / (1 + n) at three lengths.
     sums = [catalogue.initial_row_sum(n, -np.log(n)) for n in (64, 256, 1024)]
     np.testing.assert_allclose(sums, (0.985, 0.996, 0.999), atol=5e-4)
 
@@ -128,7 +128,7 @@ def test_planted_match_by_simulation(law, width: int, keys: int, cosine: float, 
         assert abs(found[name].mean() - value) < 4 * error + slack, name
 
 
-def test_published_sizes_of_the_match() -> None:
+def test_measured_sizes_of_the_match() -> None:
     """Cosine .8, width 64, other cosines N(0, 1/64), five lengths; to .02."""
     table = {
         ("softmax", 15.0): (0.855, 0.587, 0.263, 0.082, 0.022),
@@ -173,7 +173,7 @@ def test_entropy_by_simulation(keys: int, scale: float, rng: np.random.Generator
     assert abs(entropy.mean() - catalogue.mean_entropy(keys, scale)) < 4 * entropy.std() / np.sqrt(draws)
 
 
-def test_published_dispersion() -> None:
+def test_measured_dispersion() -> None:
     """Scores N(0, 1), averages over rows measured to three digits; one row of 64 fluctuates by .033."""
     prediction = catalogue.predict_entropy(LENGTHS)
     np.testing.assert_allclose(prediction.values, (0.886, 0.912, 0.927, 0.940, 0.948), atol=0.0015)

@@ -139,7 +139,7 @@ def test_fidelity_by_age_is_exact(rule: str, rate: float, rng: np.random.Generat
     assert np.all(np.abs(ratio - law) < 5 * error + 1e-12)
 
 
-def test_published_sizes_of_the_memory() -> None:
+def test_measured_sizes_of_the_memory() -> None:
     """d = 64: cosines measured over 6 draws (errors to .02): Hebb, Oja, delta, ridge at 1e-3."""
     measured = {
         "hebb": (0.901, 0.826, 0.711, 0.578, 0.448),

@@ -9,8 +9,8 @@ query and the scores of the keys,
 
 and each term is bounded on its own.
 
-Source: arXiv 2409.04431 for the form of the sigmoid bound; every bound here is derived here, so that it can be trusted
-without the paper. A factor `1/sqrt(d)` of the scores belongs into `W_q`; a causal mask only lowers the sigmoid bounds.
+Source: arXiv 2409.04431 bounds sigmoid attention by quantities of this kind; the bounds as they stand are derived here,
+and need not be those of the paper. A factor `1/sqrt(d)` of the scores belongs into `W_q`; a causal mask only lowers the sigmoid bounds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class SigmoidBound(NamedTuple):
     """Two bounds on the spectral norm of the Jacobian, and what they are made of.
 
     Attributes:
-      published: with the mean square norm of the inputs added to the norm of their second moment.
-      derived: without it: never larger.
+      wide: with the mean square norm of the inputs added to the norm of their second moment.
+      tight: without it: never larger.
       weight: `n sup sigmoid(a)`, `n` times the largest weight that the scores allow.
       slope: `n sup sigmoid'(a)`.
       score_norm: `|M|_2`.
@@ -37,8 +37,8 @@ class SigmoidBound(NamedTuple):
       moment_norm: `|(1/n) sum x_i x_i^T|_2`.
     """
 
-    published: float
-    derived: float
+    wide: float
+    tight: float
     weight: float
     slope: float
     score_norm: float
@@ -74,8 +74,8 @@ def sigmoid_suprema(low: float, high: float) -> tuple[float, float]:
 def sigmoid_bound(X: ArrayLike, W_q: ArrayLike, W_k: ArrayLike, W_v: ArrayLike, bias: float) -> SigmoidBound:
     """Bounds of sigmoid attention without normaliser. With `s = n sup sigmoid`, `s' = n sup sigmoid'` over the scores,
 
-        published   |J| <= |W_v| (s + 2 s' |M| ((1/n) sum |x_i|^2 + |(1/n) sum x_i x_i^T|))
-        derived     |J| <= |W_v| (s + 2 s' |M| |(1/n) sum x_i x_i^T|)
+        wide    |J| <= |W_v| (s + 2 s' |M| ((1/n) sum |x_i|^2 + |(1/n) sum x_i x_i^T|))
+        tight   |J| <= |W_v| (s + 2 s' |M| |(1/n) sum x_i x_i^T|)
 
     Derivation: the first term of `J` is `w` times `W_v`, and `|w|_2 <= |w|_F <= s`. The second is block diagonal, with
     `sum_j sigmoid'_ij x_j x_j^T <= s' (1/n) sum x_j x_j^T`. The third is Cauchy-Schwarz over the pairs `(i, j)` in
@@ -94,10 +94,8 @@ def sigmoid_bound(X: ArrayLike, W_q: ArrayLike, W_k: ArrayLike, W_v: ArrayLike, 
     weight, slope = (n * sup for sup in sigmoid_suprema(float(scores.min()), float(scores.max())))
     score_norm, value_norm = _norm(q.T @ k), _norm(v)
     mean_square, moment = float(np.mean(np.sum(rows**2, axis=1))), _norm(rows.T @ rows / n)
-    published, derived = (
-        value_norm * (weight + 2 * slope * score_norm * spread) for spread in (mean_square + moment, moment)
-    )
-    return SigmoidBound(published, derived, weight, slope, score_norm, value_norm, mean_square, moment)
+    wide, tight = (value_norm * (weight + 2 * slope * score_norm * spread) for spread in (mean_square + moment, moment))
+    return SigmoidBound(wide, tight, weight, slope, score_norm, value_norm, mean_square, moment)
 
 
 def softmax_bound(X: ArrayLike, W_q: ArrayLike, W_k: ArrayLike, W_v: ArrayLike) -> SoftmaxBound:
