@@ -10,7 +10,8 @@ query and the scores of the keys,
 and each term is bounded on its own.
 
 Source: arXiv 2409.04431 bounds sigmoid attention by quantities of this kind; the bounds as they stand are derived here,
-and need not be those of the paper. A factor `1/sqrt(d)` of the scores belongs into `W_q`; a causal mask only lowers the sigmoid bounds.
+and need not be those of the paper. A factor `1/sqrt(d)` of the scores belongs into `W_q`; under a causal mask the
+sigmoid bounds hold as well.
 """
 
 from __future__ import annotations
