@@ -19,7 +19,6 @@ from attnlab.attention.catalogue import entmax as entmax
 from attnlab.attention.catalogue import entmax15 as entmax15
 from attnlab.attention.catalogue import forgetting as forgetting
 from attnlab.attention.catalogue import forgetting_gated as forgetting_gated
-from attnlab.attention.catalogue import gated as gated
 from attnlab.attention.catalogue import head_gated as head_gated
 from attnlab.attention.catalogue import identity as identity
 from attnlab.attention.catalogue import identity_map as identity_map
@@ -36,6 +35,7 @@ from attnlab.attention.catalogue import mlp_kernel as mlp_kernel
 from attnlab.attention.catalogue import mlp_kernel_normalized as mlp_kernel_normalized
 from attnlab.attention.catalogue import non_approximate as non_approximate
 from attnlab.attention.catalogue import offset_table as offset_table
+from attnlab.attention.catalogue import output_gated as output_gated
 from attnlab.attention.catalogue import parallax as parallax
 from attnlab.attention.catalogue import position_table as position_table
 from attnlab.attention.catalogue import qk_layernorm as qk_layernorm
@@ -66,7 +66,7 @@ from attnlab.attention.catalogue import value_gated as value_gated
 from attnlab.attention.columns import KeyBias as KeyBias
 from attnlab.attention.columns import SinkLogit as SinkLogit
 from attnlab.attention.columns import ZeroLogit as ZeroLogit
-from attnlab.attention.differential import Differential as Differential
+from attnlab.attention.difference import Differential as Differential
 from attnlab.attention.gated import Gated as Gated
 from attnlab.attention.maps import Length as Length
 from attnlab.attention.maps import Normalized as Normalized

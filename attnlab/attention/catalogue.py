@@ -21,7 +21,7 @@ from math import log
 
 from attnlab.attention import maps
 from attnlab.attention.columns import KeyBias, SinkLogit, ZeroLogit
-from attnlab.attention.differential import Differential, initial_lambda
+from attnlab.attention.difference import Differential, initial_lambda
 from attnlab.attention.gated import Gated
 from attnlab.attention.maps import (
     SOFTMAX,
@@ -137,7 +137,7 @@ def differential_at(layer: int) -> HeadNorm:
 differential = differential_at(0)
 
 # Gates (2505.06708).
-gated = Gated(softmax)
+output_gated = Gated(softmax)
 head_gated = Gated(softmax, per="head")
 value_gated = Gated(softmax, "value")
 key_gated = Gated(softmax, "key")
@@ -192,7 +192,7 @@ MECHANISMS = (
     identity,
     parallax,
     lla,
-    gated,
+    output_gated,
     head_gated,
     value_gated,
     key_gated,

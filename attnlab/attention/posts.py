@@ -86,17 +86,20 @@ class LocalLinear:
         return {"log_ridge": jnp.full(dims.num_heads, log(self.ridge))}
 
     def __call__(self, params, weights, seen: Seen):
-        p, k, q = weights, seen.tokens.k, seen.tokens.q
-        kind = jnp.finfo(p.dtype)
+        kind = jnp.promote_types(weights.dtype, jnp.float32)
+        p, k, q = (y.astype(kind) for y in (weights, seen.tokens.k, seen.tokens.q))
         mean = p @ k
         centred = k[..., None, :, :] - mean[..., :, None, :]
         covariance = jnp.einsum("...tu,...tui,...tuj->...tij", p, centred, centred)
-        size = jax.scipy.special.logsumexp(jnp.where(seen.visible, seen.logits, kind.min), axis=-1)
-        # A ridge above exp(limit) is infinite to rounding; the exponential must not be.
-        limit = 0.5 * log(float(kind.max))
-        ridge = jnp.exp(jnp.minimum(params["log_ridge"].astype(p.dtype)[:, None] - size, limit))
+        logits = jnp.where(seen.visible, seen.logits.astype(kind), jnp.finfo(kind).min)
+        ridge = self._ridge(params["log_ridge"].astype(kind)[:, None], logits)
         spread = jnp.trace(covariance, axis1=-2, axis2=-1) + jnp.sum(jnp.square(mean - q), axis=-1)
-        ridge = jnp.maximum(ridge, kind.eps * spread + kind.tiny**0.5)
-        system = covariance + ridge[..., None, None] * jnp.eye(k.shape[-1], dtype=p.dtype)
+        ridge = jnp.maximum(ridge, jnp.finfo(kind).eps * spread + jnp.finfo(kind).tiny ** 0.5)
+        system = covariance + ridge[..., None, None] * jnp.eye(k.shape[-1], dtype=kind)
         r = jnp.linalg.solve(system, (mean - q)[..., None])
-        return p * (1 - (centred @ r)[..., 0])
+        return (p * (1 - (centred @ r)[..., 0])).astype(weights.dtype)
+
+    def _ridge(self, log_ridge: Array, logits: Array) -> Array:
+        """`ridge / sum_u exp(l_tu)`, but finite: beyond the square root of the largest number it is infinite enough."""
+        limit = 0.5 * log(float(jnp.finfo(logits.dtype).max))
+        return jnp.exp(jnp.minimum(log_ridge - jax.scipy.special.logsumexp(logits, axis=-1), limit))

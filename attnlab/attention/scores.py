@@ -107,7 +107,8 @@ class Buckets:
 
     def __call__(self, params, tokens, scale, at):
         offset, exact = jnp.maximum(_offsets(tokens, at), 0), self.number // 2
-        share = jnp.log(jnp.maximum(offset, exact) / exact) / log(self.farthest / exact)
+        far = jnp.maximum(offset, exact).astype(jnp.float32)
+        share = jnp.log(far / exact) / log(self.farthest / exact)
         far = jnp.minimum(exact + (share * (self.number - exact)).astype(jnp.int32), self.number - 1)
         bucket = jnp.where(offset < exact, offset, far)
         return (scale * tokens.q) @ jnp.swapaxes(tokens.k, -1, -2) + _spread(params["bucket"][:, bucket], tokens)

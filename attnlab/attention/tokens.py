@@ -153,7 +153,8 @@ class ValueTemper:
     def __call__(self, params, tokens, x, at):
         v = tokens.v
         w, growth = (params[name].astype(v.dtype) for name in ("value_temper", "value_growth"))
-        seen = jnp.log(at + 1).astype(v.dtype)[:, None]
+        # Positions are integers of any width; their logarithm is wanted in the width of the values or more.
+        seen = jnp.log((at + 1).astype(jnp.promote_types(v.dtype, jnp.float32))).astype(v.dtype)[:, None]
         token = jnp.tanh(jnp.sum(v * w[:, None, :], axis=-1, keepdims=True))
         return tokens._replace(v=(token + 1 + jax.nn.sigmoid(growth)[:, None, None] * seen) * v)
 
