@@ -10,7 +10,7 @@ from attnlab.config import require
 
 def needed(x: Array | None, who: str) -> Array:
     """`x`, or an error that says who needs it."""
-    require(x is not None, "x", x, "[*B, T, D], what the layer reads", f"{who} depends on it: pass x=.")
+    require(x is not None, "x", x, "[*B, T, D], what the layer reads", f"Pass x=: {who} depends on it.")
     return jnp.asarray(x)
 
 

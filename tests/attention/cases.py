@@ -17,6 +17,8 @@ from attnlab.attention import (
     KeyBias,
     OffsetTable,
     PositionTable,
+    Reweight,
+    Weighted,
     causal_mask,
     from_weights,
     named,
@@ -67,6 +69,20 @@ WEIGHTS = tuple(
     if mechanism.name != "softmax+dense_gate" and not getattr(mechanism, "causal_only", False)
 )
 ALL = (*WEIGHTS, OWN)
+
+# Mechanisms that are a map of logits and no more (but for a re-weighting): of logits alone they can be asked.
+MAPS = tuple(
+    m
+    for m in (*WEIGHTS, named(attention.softmax, "softmax_reweighted", post=Reweight(15.0)))
+    if isinstance(m, Weighted) and not (m.tokens or m.score or m.temper or m.cap) and m.name not in ("parallax", "lla")
+)
+WITH_NULL = tuple(m for m in MAPS if m.columns is not None)
+NORMALIZED = {
+    *("softmax", "softmax_unscaled", "value_bias", "softmax_reweighted", "sigmoid_normalized", "approximate"),
+    *("sparsemax", "entmax15", "entmax"),
+}
+SIGNED = {"identity_map", "identity_map_over_count"}
+NONNEGATIVE = {m.name for m in MAPS} - SIGNED
 
 BY_NAME = {mechanism.name: mechanism for mechanism in ALL}
 

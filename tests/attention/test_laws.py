@@ -7,16 +7,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import ALL, HEADS, LENGTH, NORMALIZED, OWN, SHAPE, WEIGHTED, WITH_NULL, inputs_of, mask_of
+from cases import ALL, HEADS, LENGTH, MAPS, NONNEGATIVE, NORMALIZED, OWN, SHAPE, WITH_NULL, inputs_of, mask_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlab import attention
-from attnlab.attention import KeyBias, Sigmoid, causal_mask, key_bias, named, relu, sigmoid, softmax, softmax_off_by_one
+from attnlab.attention import (
+    Dims,
+    KeyBias,
+    Sigmoid,
+    causal_mask,
+    key_bias,
+    named,
+    relu,
+    sigmoid,
+    softmax,
+    softmax_off_by_one,
+)
 
 # Sums of at most 10 weights in [0, 1], float64.
 EXACT = 1e-13
 COUNT = np.arange(1, LENGTH + 1)
+
+# What looks at positions, or (gates, values and key scores of `x` or of a query) at what belongs to a key's position.
+POSITIONAL = {
+    *("alibi", "relative", "ssa", "forgetting", "non_approximate", "offset_table", "offsets_and_content"),
+    *("position_table", "identity", "softmax+value_gate", "softmax+value_head_gate", "softmax+key_gate"),
+    "forgetting_qk_norm+gate",
+}
+
+# Maps that differ far from zero: the slots before the map change nothing there.
+FAR = tuple(m for m in MAPS if m.name not in ("key_bias", "key_bias_shared", "softmax_unscaled", "value_bias"))
 
 
 def of_logits(mechanism, logits, mask=None):
@@ -24,7 +45,8 @@ def of_logits(mechanism, logits, mask=None):
     shape = (*logits.shape[:-2], logits.shape[-1], 1)
     zeros = jnp.zeros(shape, logits.dtype)
     queries = jnp.zeros((*logits.shape[:-1], 1), logits.dtype)
-    params = jax.tree.map(lambda leaf: jnp.zeros((HEADS, 1), logits.dtype), inputs_of(mechanism).params)
+    shapes = jax.eval_shape(lambda key: mechanism.init(key, Dims(HEADS, 1, HEADS)), jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, logits.dtype), shapes)
     result = mechanism.apply(params, queries, zeros, zeros, mask=mask, bias=logits, view="map")
     return result.weights, result.null
 
@@ -33,13 +55,13 @@ def logits_of(seed: int = 0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(HEADS, LENGTH, LENGTH)))
 
 
-@pytest.mark.parametrize("mechanism", WEIGHTED, ids=lambda m: m.name)
+@pytest.mark.parametrize("mechanism", MAPS, ids=lambda m: m.name)
 @pytest.mark.usefixtures("x64")
 def test_row_sums(mechanism) -> None:
     weights, null = of_logits(mechanism, logits_of(), causal_mask(LENGTH))
     total = np.asarray(weights).sum(-1)
-    assert (np.asarray(weights) >= 0).all()
-    if mechanism in NORMALIZED:
+    assert (np.asarray(weights) >= 0).all() == (mechanism.name in NONNEGATIVE)
+    if mechanism.name in NORMALIZED:
         np.testing.assert_allclose(total, 1, rtol=0, atol=EXACT)
     elif mechanism in WITH_NULL:
         assert (total < 1).all()
@@ -92,13 +114,14 @@ def test_off_by_one_tends_to_softmax(shift) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_adding_a_constant_to_a_row_is_a_gauge_of_softmax_only() -> None:
+def test_adding_a_constant_to_a_row_is_a_gauge_of_softmax_and_entmax_only() -> None:
     logits = logits_of()
     shift = jnp.asarray(np.random.default_rng(1).normal(size=(HEADS, LENGTH, 1))) * 3
-    for mechanism in WEIGHTED:
+    gauge = NORMALIZED - {"sigmoid_normalized", "approximate"}
+    for mechanism in MAPS:
         moved = of_logits(mechanism, logits + shift)[0] - of_logits(mechanism, logits)[0]
         largest = float(jnp.max(jnp.abs(moved)))
-        assert (largest < EXACT) == (mechanism.name in ("softmax", "softmax_unscaled")), (mechanism.name, largest)
+        assert (largest < EXACT) == (mechanism.name in gauge), (mechanism.name, largest)
 
 
 @pytest.mark.usefixtures("x64")
@@ -109,14 +132,15 @@ def test_relu_is_linear_in_the_size_of_the_logits() -> None:
     np.testing.assert_allclose(large, 7 * small, rtol=1e-14)
 
 
-@pytest.mark.parametrize("mechanism", ALL, ids=lambda m: m.name)
+@pytest.mark.parametrize("mechanism", [m for m in ALL if m.name not in POSITIONAL], ids=lambda m: m.name)
 @pytest.mark.usefixtures("x64")
 def test_the_order_of_keys_does_not_matter_without_a_mask(mechanism) -> None:
     x = inputs_of(mechanism, np.float64)
     order = np.random.default_rng(5).permutation(LENGTH)
     bias = None if x.bias is None else x.bias[..., order]
-    plain = mechanism.apply(*x.arrays, bias=x.bias, view="map")
-    mixed = mechanism.apply(x.params, x.q, x.k[..., order, :], x.v[..., order, :], bias=bias, view="map")
+    plain = mechanism.apply(*x.arrays[:4], x=x.x, bias=x.bias, view="map")
+    k, v = x.k[..., order, :], x.v[..., order, :]
+    mixed = mechanism.apply(x.params, x.q, k, v, x=x.x, bias=bias, view="map")
     # Values up to 3, ten of them, added in another order.
     np.testing.assert_allclose(mixed.out, plain.out, rtol=0, atol=1e-12)
     np.testing.assert_allclose(mixed.weights, plain.weights[..., order], rtol=0, atol=EXACT)
@@ -133,7 +157,7 @@ def test_softmax_is_the_attention_of_jax(causal) -> None:
     np.testing.assert_allclose(ours, jnp.swapaxes(theirs, 1, 2), rtol=0, atol=3e-6)
 
 
-@pytest.mark.parametrize("mechanism", WEIGHTED, ids=lambda m: m.name)
+@pytest.mark.parametrize("mechanism", FAR, ids=lambda m: m.name)
 @given(
     logits=hnp.arrays(
         np.float32,
@@ -147,8 +171,8 @@ def test_large_logits_give_finite_weights_and_gradients(mechanism, logits) -> No
     weights, null, gradient = _weights_and_gradient[mechanism.name](logits)
     assert np.isfinite(weights).all()
     assert np.isfinite(gradient).all()
-    assert (weights >= 0).all()
-    if mechanism in NORMALIZED:
+    assert (weights >= 0).all() or mechanism.name not in NONNEGATIVE
+    if mechanism.name in NORMALIZED:
         # float32: 4 weights, each rounded at 6e-8.
         np.testing.assert_allclose(weights.sum(-1), 1, rtol=0, atol=1e-6)
     if mechanism in WITH_NULL:
@@ -166,7 +190,7 @@ def _compiled(mechanism):
     return lambda logits: tuple(np.asarray(x) for x in compiled(logits))
 
 
-_weights_and_gradient = {mechanism.name: _compiled(mechanism) for mechanism in WEIGHTED}
+_weights_and_gradient = {mechanism.name: _compiled(mechanism) for mechanism in FAR}
 
 
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(5, None), (3, 5), (1, 4)])
@@ -194,9 +218,9 @@ def test_initial_parameters_of_the_null_columns() -> None:
             assert float(jnp.std(leaf)) == pytest.approx(columns.std, rel=5 / (2 * leaf.size) ** 0.5)
     both = KeyBias(with_value=True).init(jax.random.key(0), dims)
     assert not np.allclose(both["key"], both["value"])
-    for mechanism in attention.MECHANISMS[:7]:
-        learned = set(mechanism.init(jax.random.key(0), dims))
-        assert learned == {"key_bias": {"key"}, "kv_bias": {"key", "value"}}.get(mechanism.name, set())
+    params = attention.value_bias.init(jax.random.key(0), dims)
+    assert params["value_bias"].shape == (8, 100)
+    assert float(jnp.std(params["value_bias"])) == pytest.approx(0.02, rel=5 / 1600**0.5)
 
 
 def test_every_mechanism_has_its_own_name_and_is_a_value() -> None:
