@@ -101,9 +101,9 @@ def mean_by_token(
     return jnp.where(count >= max(min_count, 1), total / jnp.maximum(count, 1), jnp.nan)
 
 
-def sites_of(model: Any, params: Any, tokens: Int[Array, "*B T"]) -> Mapping[str, Any]:
+def sites_of(model: Any, params: Any, inputs: Any) -> Mapping[str, Any]:
     """Every activation that this model has, with shape and dtype; traced, not computed."""
-    return jax.eval_shape(lambda p: model.apply(p, tokens, tape=("*",))[1], params)
+    return jax.eval_shape(lambda p: model.apply(p, inputs, tape=("*",))[1], params)
 
 
 def measure(probe: Probe | Callable[[Any, Any], Any], model: Any, params: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Plateaus of a learning curve: where it stands still in log time. NumPy."""
+"""Plateaus of a learning curve: where it stands still in log time, and when it leaves one. NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from attnlab.analysis.phases import crossing_time
 from attnlab.config import require
 
 
@@ -55,6 +57,26 @@ def plateaus(steps: Any, values: Any, tolerance: float, *, min_length: float = 0
         found.append(Plateau(float(t[first]), float(t[last]), height, float(x[last] - x[first])))
         free += [(low, first), (last + 1, high)]
     return sorted(found, key=lambda p: -p.length)
+
+
+def steps_to_leave(
+    steps: Any, losses: Any, plateau: float, *, share: float = 0.1, sustained: int = 1, log: bool = True
+) -> Float[np.ndarray, "*S"]:
+    """When a loss has left a plateau whose height is known, such as `ln V`: the first step at which it is
+    `<= (1 - share) plateau`; NaN if it never is.
+
+    Where softmax waits at `ln V` and other maps do not, this tells a slow start from a mechanism that cannot.
+
+    Args:
+      steps: `[N]`, increasing.
+      losses: `[*S, N]`; a loss above the plateau has not left it, one that is NaN neither.
+      plateau: its height, > 0.
+      share: how far below it counts, as a share of its height; more than the noise of the curve.
+      sustained, log: as for `crossing_time`: how many recorded points in a row, interpolation in `ln(1 + t)`.
+    """
+    require(bool(np.isfinite(plateau)) and plateau > 0, "plateau", plateau, "a finite height > 0")
+    require(0 < share < 1, "share", share, "between 0 and 1")
+    return crossing_time(steps, losses, (1 - share) * plateau, "down", sustained=sustained, log=log)
 
 
 def _longest(x: np.ndarray, y: np.ndarray, span: float) -> tuple[int, int]:
