@@ -62,7 +62,7 @@ def log_losses(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Flo
 
 def answer_risks(logits: Float[Array, "B T V"], batch: Batch, where: Bool[Array, "B T"]) -> dict[str, Array]:
     """`loss` in nats and `accuracy` (of the largest logit), means over the places `where`; NaN if there are none."""
-    right = (jnp.argmax(logits, axis=-1) == batch.targets).astype(logits.dtype)
+    right = (jnp.argmax(logits, axis=-1).astype(jnp.int32) == batch.targets).astype(logits.dtype)
     return {"loss": mean_over(log_losses(logits, batch.targets), where), "accuracy": mean_over(right, where)}
 
 

@@ -97,7 +97,7 @@ class Denoising:
 
     def assemble(self, vectors: Float[Array, "B T d"], relevant: Bool[Array, "B T"]) -> Batch:
         """The batch of given vectors, with their marks."""
-        mark = jnp.where(relevant, 1.0, -1.0).astype(vectors.dtype)
+        mark = jnp.where(relevant, 1, -1).astype(vectors.dtype)
         inputs = jnp.concatenate([vectors, mark[..., None]], axis=2)
         asked = jnp.cumsum(relevant, axis=1, dtype=jnp.int32) > 0
         if self.ask == "last":

@@ -18,7 +18,7 @@ def distinct(key: Key[Array, ""], rows: int, count: int, total: int) -> Int[Arra
     Source: Bentley, Floyd, Programming pearls: a sample of brilliance, CACM 30 (1987) 754.
     """
     if 8 * count > total:
-        return jax.lax.top_k(jax.random.bits(key, (rows, total), jnp.uint32), count)[1]
+        return _places_of_largest(key, rows, total, count)
     pick_key, order_key = jax.random.split(key)
     tops = jnp.arange(total - count, total, dtype=jnp.int32)  # step i chooses from 0..tops[i]
     tries = jax.random.randint(pick_key, (count, rows), 0, tops[:, None] + 1, jnp.int32)
@@ -30,7 +30,11 @@ def distinct(key: Key[Array, ""], rows: int, count: int, total: int) -> Int[Arra
 
     start = jnp.full((rows, count), -1, jnp.int32)
     chosen, _ = jax.lax.scan(step, start, (jnp.arange(count, dtype=jnp.int32), tops, tries))
-    return jax.random.permutation(order_key, chosen, axis=1, independent=True)
+    return jnp.take_along_axis(chosen, _places_of_largest(order_key, rows, count, count), axis=1)
+
+
+def _places_of_largest(key: Key[Array, ""], rows: int, total: int, count: int) -> Int[Array, "B n"]:
+    return jax.lax.top_k(jax.random.bits(key, (rows, total), jnp.uint32), count)[1]
 
 
 def successive(key: Key[Array, ""], weights: np.ndarray, rows: int, count: int) -> Int[Array, "B n"]:

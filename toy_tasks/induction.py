@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from toy_tasks import answers, draws
 from toy_tasks.answers import Plateau
@@ -119,17 +119,19 @@ class Induction:
         ago = jnp.take_along_axis(inputs, jnp.maximum(place + 1 - period, 0), axis=1)
         copied = jax.nn.one_hot(ago, self.vocab_size, dtype=jnp.float32)
         seen = place + 1
-        ends = jnp.where((seen >= low) & (seen <= high), 1.0 / jnp.maximum(high - seen + 1, 1), 0.0)[:, None]
-        fresh = self._unseen(inputs) / jnp.maximum(self.vocab_size - seen, 1)[:, None]
+        left = jnp.maximum(high - seen + 1, 1).astype(jnp.float32)  # periods that may still end
+        ends = jnp.where((seen >= low) & (seen <= high), 1.0 / left, 0.0)[:, None]
+        unseen = jnp.maximum(self.vocab_size - seen, 1).astype(jnp.float32)
+        fresh = self._unseen(inputs) / unseen[:, None]
         first = jax.nn.one_hot(inputs[:, :1], self.vocab_size, dtype=jnp.float32)
-        open_law = (ends * first + (1.0 - ends) * fresh).astype(jnp.float32)
+        open_law = ends * first + (1.0 - ends) * fresh
         has_returned = jnp.cumsum(returned, axis=1, dtype=jnp.int32) > 0
         return jnp.where(has_returned[..., None], copied, open_law)
 
-    def _unseen(self, inputs: Int[Array, "B T"]) -> Bool[Array, "B T V"]:
-        """Which tokens have not come up to each place."""
+    def _unseen(self, inputs: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+        """1 for tokens that have not come up to each place."""
         seen = jnp.cumsum(jax.nn.one_hot(inputs, self.vocab_size, dtype=jnp.int32), axis=1, dtype=jnp.int32)
-        return seen == 0
+        return (seen == 0).astype(jnp.float32)
 
     def risks(self, logits: Float[Array, "B T V"], batch: Batch) -> dict[str, Float[Array, ""]]:
         """Over `copy`: `loss` in nats and `accuracy`. Over `first`, against the exact law: `first`, `excess_first`."""

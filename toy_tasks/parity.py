@@ -70,7 +70,7 @@ class Parity:
         """`B = batch_size` fresh sequences, made on the device. Pure; `batch_size` is static under jit."""
         answers.whole("batch_size", batch_size)
         shape = (batch_size, self.length - self.bos)
-        bits = jax.random.bernoulli(key, 0.5, shape).astype(jnp.int32)
+        bits = (jax.random.bits(key, shape, jnp.uint32) >> 31).astype(jnp.int32)
         return self.batch(jnp.pad(bits, ((0, 0), (int(self.bos), 0)), constant_values=2))
 
     def batch(self, inputs: Int[Array | np.ndarray, "B T"]) -> Batch:

@@ -14,9 +14,8 @@ SIZE = 2048
 SURE = 1e-4  # a right law gives a smaller p-value once in 10^4 keys; the key is fixed
 TASKS = {
     "catalogue": MQAR(64, 48, 8),
-    "zero": MQAR(32, 24, 3, fillers="zero"),
     "any": MQAR(33, 24, 3, fillers="any", power=1.0),
-    "twice": MQAR(32, 36, 4, passes=2),
+    "twice": MQAR(32, 36, 4, fillers="zero", passes=2),
 }
 
 
@@ -27,13 +26,14 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def best(drawn):
-    """Of each task the oracle and its risks on 64 sequences; in one program: compiling is most of the time."""
+    """Of two tasks the oracle and its risks on 64 sequences; in one program: compiling is most of the time."""
 
     def ask(batches):
         laws = {name: TASKS[name].oracle(batch) for name, batch in batches.items()}
         return {name: (law, TASKS[name].risks(jnp.log(law), batches[name])) for name, law in laws.items()}
 
-    return jax.jit(ask)(jax.tree.map(lambda leaf: leaf[:64], drawn))
+    asked = {name: jax.tree.map(lambda leaf: leaf[:64], drawn[name]) for name in ("any", "twice")}
+    return jax.jit(ask)(asked)
 
 
 @pytest.fixture(params=TASKS)
@@ -85,7 +85,7 @@ def test_every_sequence_is_as_described(case):
 
 
 def test_pairs_are_uniform(case):
-    """Every key and every value is as likely as any other, at every place of the context, and anew in every sequence."""
+    """Every key and every value is as likely as any other, at every place of the context, and they are independent."""
     task, batch = case
     keys, values = (np.asarray(a) for a in task.pairs(batch.inputs))
     assert task.num_keys == task.vocab_size // 2 - 1 and task.num_keys + task.num_values + 1 == task.vocab_size
@@ -142,7 +142,7 @@ def test_published_fillers_are_uniform_over_everything(drawn):
     assert repeats[filler].mean() == pytest.approx(3 / 33, abs=4.5 * np.sqrt(3 / 33 / filler.sum()))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ["any", "twice"])
 def test_the_oracle_reads_the_pairs_and_pays_nothing(drawn, best, name):
     task, (law, risks) = TASKS[name], best[name]
     inputs, query = np.asarray(drawn[name].inputs), np.asarray(drawn[name].positions["query"])
@@ -160,6 +160,9 @@ def test_the_oracle_reads_the_pairs_and_pays_nothing(drawn, best, name):
         "values": 0.0,
         "binding": 0.0,
     }
+
+
+risks_of_catalogue = jax.jit(TASKS["catalogue"].risks)
 
 
 def partial(task, batch, knows: str) -> np.ndarray:
@@ -194,7 +197,7 @@ def test_plateaus_are_what_partial_knowledge_pays(drawn, knows):
     ties = (law == law.max(-1, keepdims=True)).sum(-1)[query].reshape(SIZE, -1)
     right = ((chance == top) / ties).mean(axis=1)
     assert right.mean() == pytest.approx(plateau.accuracy, abs=4.5 * right.std() / np.sqrt(SIZE) + 1e-6)
-    risks = task.risks(jnp.log(jnp.asarray(law, jnp.float32)), batch)
+    risks = risks_of_catalogue(jnp.log(jnp.asarray(law, jnp.float32)), batch)
     assert float(risks["loss"]) == pytest.approx(loss.mean(), abs=1e-5)  # float32
     if knows in ("context", "place"):
         assert float(risks["values"]) == pytest.approx(0.0, abs=1e-5)
