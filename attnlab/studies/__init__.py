@@ -1,9 +1,11 @@
 """Studies: papers as tables of claims. `STUDIES` holds them; importing it loads no jax."""
 
 from attnlab.studies.active_dormant import STUDY as _active_dormant
+from attnlab.studies.gated import STUDY as _gated
 from attnlab.studies.icl_regression import STUDY as _icl_regression
+from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 
-STUDIES = (_active_dormant, _icl_regression)
+STUDIES = (_active_dormant, _icl_regression, _sinks_by_mechanism, _gated)
 
 
 def find(name: str):
