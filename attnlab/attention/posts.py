@@ -73,8 +73,9 @@ class LocalLinear:
     q_t)` with `C_t` the covariance of keys under `p = softmax(l)` (derived): no division by a small difference, and
     nothing overflows. `ridge -> inf` is softmax.
 
-    `ridge = exp(log_ridge_h)`, learned per head, begins at `ridge`. Over `sum_u w_tu` it counts as at least the
-    rounding error of `sum_u p_tu |k_u - q_t|^2`, below which a float matrix is singular.
+    `ridge = exp(log_ridge_h)`, learned per head, begins at `ridge`. Over `sum_u w_tu` it counts as at least `sqrt(eps)
+    sum_u p_tu |k_u - q_t|^2`, `eps` the rounding of the dtype: a smaller one changes the result by less than the
+    rounding of keys does, which it divides (with fewer keys than dimensions, or one key with all the weight).
     """
 
     ridge: float = 1.0
@@ -94,7 +95,7 @@ class LocalLinear:
         logits = jnp.where(seen.visible, seen.logits.astype(kind), jnp.finfo(kind).min)
         ridge = self._ridge(params["log_ridge"].astype(kind)[:, None], logits)
         spread = jnp.trace(covariance, axis1=-2, axis2=-1) + jnp.sum(jnp.square(mean - q), axis=-1)
-        ridge = jnp.maximum(ridge, jnp.finfo(kind).eps * spread + jnp.finfo(kind).tiny ** 0.5)
+        ridge = jnp.maximum(ridge, float(jnp.finfo(kind).eps) ** 0.5 * spread + float(jnp.finfo(kind).tiny) ** 0.5)
         system = covariance + ridge[..., None, None] * jnp.eye(k.shape[-1], dtype=kind)
         r = jnp.linalg.solve(system, (mean - q)[..., None])
         return (p * (1 - (centred @ r)[..., 0])).astype(weights.dtype)
