@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from attnlab import keys
 from attnlab.analysis import evaluation_batch, gate_split
 from attnlab.attention import causal_mask
+from attnlab.attention.catalogue import key_bias, sink_logit, softmax_off_by_one
 from attnlab.attention.weighted import Weighted
 from attnlab.studies.sinks_by_mechanism.measures import MAPS
 
@@ -69,19 +70,17 @@ def measured(lab: Any, name: str) -> dict[str, np.ndarray]:
 
 def identities(lab: Any) -> dict[str, float]:
     """Off-by-one, a sink logit of 0 and a key bias of 0 are one mechanism: largest difference of their weights."""
-    from attnlab.attention.catalogue import key_bias, sink_logit, softmax_off_by_one
-
     heads, width, length = 2, 16, 32
     root = keys.root(0)
     q, k, v = (jax.random.normal(keys.stream(root, n), (heads, length, width)) for n in ("q", "k", "v"))
     mask = causal_mask(length)
     own = {"sink_logit": {"sink": jnp.zeros(heads)}, "key_bias": {"key": jnp.zeros((heads, width))}}
-    first = softmax_off_by_one.apply({}, q, k, v, mask=mask, view="map").weights
-    found = {}
-    for mechanism in (sink_logit, key_bias):
-        other = mechanism.apply(own[mechanism.name], q, k, v, mask=mask, view="map").weights
-        found[mechanism.name] = float(jnp.max(jnp.abs(first - other)))
-    return found
+
+    def weights(mechanism: Weighted, params: Any) -> np.ndarray:
+        return np.asarray(mechanism.apply(params, q, k, v, mask=mask, view="map").weights)
+
+    first = weights(softmax_off_by_one, {})
+    return {m.name: float(np.max(np.abs(first - weights(m, own[m.name])))) for m in (sink_logit, key_bias)}
 
 
 def start(lab: Any) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 import toy_tasks as tt
 from attnlab import analysis
-from attnlab.attention import Mechanism, causal_mask
 from attnlab.attention import catalogue as known
+from attnlab.attention import causal_mask
 from attnlab.attention.maps import Length, Pointwise, elu_plus_one
 from attnlab.attention.recurrent_catalogue import inline
 from attnlab.attention.weighted import Weighted
@@ -38,7 +38,7 @@ class Size:
         """Bigrams of Tiny Shakespeare, the three most frequent characters as triggers."""
         return tt.BigramBackcopy.tiny_shakespeare(num_triggers=3, length=self.length, bos=bos)
 
-    def make(self, mechanism: Mechanism, *, bos: bool = True) -> Experiment:
+    def make(self, mechanism: Any, *, bos: bool = True) -> Experiment:
         """One layer, one head: RMS norm before a sublayer, SiLU MLP of 4D, learned positions."""
         task = self.task(bos)
         model = Transformer(
@@ -62,7 +62,7 @@ def zero_logits(lab: Any) -> dict[str, float]:
     """Rows of zero logits: mass under sigmoid with bias `-log n`, less `n / (n + 1)`; what bias 0 writes over `n / 2`
     times what softmax writes, for `n = 64`."""
 
-    def last_row(mechanism: Mechanism, n: int) -> Any:
+    def last_row(mechanism: Any, n: int) -> Any:
         q, v = jnp.zeros((1, 1, n, 4)), jnp.ones((1, 1, n, 4))
         return mechanism.apply({}, q, q, v, mask=causal_mask(n)).out[0, 0, -1, 0]  # values of 1: the row's mass
 
@@ -73,7 +73,7 @@ def zero_logits(lab: Any) -> dict[str, float]:
 THEORY = {"zero_logits": zero_logits}
 
 
-def mechanisms(length: int) -> dict[str, Mechanism]:
+def mechanisms(length: int) -> dict[str, Any]:
     """The mechanisms compared, by the name of their run; `length` is the constant of those that need one."""
     return {
         "softmax": known.softmax,
