@@ -112,6 +112,10 @@ def test_gaps_are_those_of_the_published_generator(drawn, rng):
     """`numpy.random.choice` without replacement, with weights `a g^(a - 1)`: mean and spread of every pair's slot."""
     task = TASKS["catalogue"]
     slots = slots_of(task, drawn["catalogue"])
+    for one in TASKS.values():
+        gaps = np.arange(1, (one.length - one.context) // 2 + 1)
+        published = one.power * gaps ** (one.power - 1.0)
+        np.testing.assert_allclose(one.slot_weights / one.slot_weights.sum(), published / published.sum(), rtol=1e-14)
     weights = 0.01 * np.arange(1, 17) ** (0.01 - 1)
     theirs = np.array([rng.choice(16, 8, replace=False, p=weights / weights.sum()) for _ in range(SIZE)])
     error = np.sqrt((slots.var(axis=0) + theirs.var(axis=0)) / SIZE)
