@@ -11,8 +11,8 @@ from jaxtyping import Array, Int, Key
 def distinct(key: Key[Array, ""], rows: int, count: int, total: int) -> Int[Array, "B n"]:
     """`Int32[rows, count]`: every row holds distinct numbers of `0..total-1`, all ordered choices equally likely.
 
-    A small share of many numbers by Floyd's algorithm, whose cost does not depend on `total` (64 rows of 64 out of 4,095
-    numbers: under 1 ms on a CPU, against 14 ms by sorting; measured here), then shuffled; otherwise the places of the
+    A small share of many numbers by Floyd's algorithm, whose cost does not depend on `total` (64 rows of 64 out of
+    4,095: under 1 ms on a CPU, against 14 ms by sorting; measured here), then shuffled; otherwise the places of the
     largest of `total` random words.
 
     Source: Bentley, Floyd, Programming pearls: a sample of brilliance, CACM 30 (1987) 754.
