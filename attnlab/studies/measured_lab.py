@@ -62,24 +62,29 @@ class MeasuredLab(Runs):
         Args:
           label: names the measure in the lab's memory, with the options.
           options: `task` (another one than the trained), `edits`, `model` (another one with the same parameters),
-            `sequences` (how many).
+            `params` (others than the trained, leaves `[S, ...]`; not remembered), `sequences` (how many), `at_once`
+            (how many of them at a time: fewer where they are long).
         """
 
         def run() -> Any:
             e = self.experiments[name]
             task, model = options.get("task") or e.task, options.get("model") or e.model
-            batches = max(1, options.get("sequences", SEQUENCES if self.preset != "smoke" else AT_ONCE) // AT_ONCE)
+            at_once = options.get("at_once", AT_ONCE)
+            batches = max(1, options.get("sequences", SEQUENCES if self.preset != "smoke" else AT_ONCE) // at_once)
             roots = [keys.stream(keys.root(0), "fresh", number) for number in range(batches)]
 
             def of_seed(params: Any) -> Any:
                 def one(key: Any) -> Any:
-                    batch = task.sample(key, AT_ONCE)
+                    batch = task.sample(key, at_once)
                     return measure(task, model.apply(params, batch.inputs, edits=options.get("edits", ()))[0], batch)
 
                 return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.lax.map(one, jnp.stack(roots)))
 
-            return jax.device_get(jax.jit(lambda p: jax.lax.map(of_seed, p))(self.run(name).params))
+            return jax.device_get(jax.jit(lambda p: jax.lax.map(of_seed, p))(given))
 
+        if (given := options.get("params")) is not None:
+            return run()
+        given = self.run(name).params
         told = tuple((k, options[k]) for k in sorted(options) if k != "edits")
         known = ("evaluate", name, label, told, tuple(map(repr, options.get("edits", ()))))
         return self.once(known, run)

@@ -1,5 +1,8 @@
 """Training: many seeds, fused steps, uneven records, resumable."""
 
+from attnlab.training.distill import Distilled as Distilled
+from attnlab.training.distill import distill as distill
+from attnlab.training.distill import swapped as swapped
 from attnlab.training.flow import gradient_flow as gradient_flow
 from attnlab.training.loop import Run as Run
 from attnlab.training.loop import resume as resume
