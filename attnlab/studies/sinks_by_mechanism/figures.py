@@ -71,7 +71,7 @@ def _sinks(lab: Any, names: Sequence[str]) -> Any:
         "mass of dormant rows": lambda n: of(n, "absolute_mass_dormant"),
         "value of <s> over the mean of the others": lambda n: of(n, "value_drain"),
     }
-    title = "A large share on <s> need not be a large mass: gates and sigmoids take little from it and keep its value"
+    title = "A large share on <s> need not be a large mass: a head that can write nothing keeps the value of <s>"
     return seeds_by_model(panels(lab, names, measures), title=finding(lab, title))
 
 
@@ -82,7 +82,7 @@ def _risks(lab: Any, names: Sequence[str]) -> Any:
         "share of trigger rows on the token before": lambda n: of(n, "previous_share_active"),
         "share of trigger rows on <s>": lambda n: of(n, "bos_share_active"),
     }
-    title = "All of them learn the task, with sinks and without"
+    title = "With sinks and without, the task is learned (LSSAR with p = 15 more slowly)"
     return seeds_by_model(panels(lab, names, measures), title=finding(lab, title), log=("backcopy risk, nats",))
 
 
@@ -115,5 +115,5 @@ def _without(lab: Any, names: Sequence[str]) -> Any:
         "share of dormant rows on position 0": lambda n: of(n, "bos_share_dormant"),
         "backcopy risk, nats": lambda n: risk(n, "backcopy"),
     }
-    title = "Without <s> a key bias takes the mass that no token should have"
+    title = "Without <s> a key bias takes a part of the mass that no token should have"
     return seeds_by_model(panels(lab, names, measures), title=finding(lab, title), log=("backcopy risk, nats",))
