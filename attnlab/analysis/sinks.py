@@ -71,6 +71,9 @@ class Sinks:
         require(0 <= self.eps <= 1, "eps", self.eps, "a number from 0 to 1")
 
     def __call__(self, model: Any, params: Any) -> dict[str, Array]:
+        registers = getattr(model, "registers", 0)
+        hint = "The probe analysis.mixing tells registers from tokens."
+        require(registers == 0, "sinks: the model's registers", registers, "0", hint)
         batch = evaluation_batch(self.task, self.batch_size, self.seed)
         known = sites_of(model, params, batch.inputs)
         wanted = [name for layer in range(model.num_layers) for name in self._sites(layer) if name in known]

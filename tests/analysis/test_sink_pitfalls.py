@@ -2,9 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from fake_model import Fake
 
 from attnlab.analysis import evaluation_batch, measure, mixing, on_key, sink_mass, sink_rate, sinks
+from attnlab.config import ConfigError
+from attnlab.models import Transformer
 from toy_tasks import BigramBackcopy
 
 T, B = 64, 4
@@ -65,3 +68,9 @@ def test_the_length_matters():
     )
     np.testing.assert_allclose(found["evenness"], 1, rtol=1e-5)
     np.testing.assert_allclose(found["bos_share"], np.mean(1 / np.arange(2, batch.inputs.shape[1] + 1)), rtol=1e-5)
+
+
+def test_sinks_refuses_registers() -> None:
+    model = Transformer(vocab_size=TASK.vocab_size, length=T, width=8, registers=2)
+    with pytest.raises(ConfigError, match=r"sinks: the model's registers: got 2; allowed is 0\..*analysis\.mixing"):
+        sinks(TASK, B)(model, {})
