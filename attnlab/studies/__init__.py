@@ -1,11 +1,24 @@
 """Studies: papers as tables of claims. `STUDIES` holds them; importing it loads no jax."""
 
 from attnlab.studies.active_dormant import STUDY as _active_dormant
+from attnlab.studies.associative_memory import STUDY as _associative_memory
+from attnlab.studies.dsf import STUDY as _dsf
 from attnlab.studies.gated import STUDY as _gated
+from attnlab.studies.hedgehog import STUDY as _hedgehog
 from attnlab.studies.icl_regression import STUDY as _icl_regression
+from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 
-STUDIES = (_active_dormant, _icl_regression, _sinks_by_mechanism, _gated)
+STUDIES = (
+    _active_dormant,
+    _icl_regression,
+    _sinks_by_mechanism,
+    _gated,
+    _hedgehog,
+    _length_extrapolation,
+    _associative_memory,
+    _dsf,
+)
 
 
 def find(name: str):

@@ -69,7 +69,9 @@ def test_the_divergence_is_that_of_the_weights(params, found, when):
         inputs = TASK.sample(keys.stream(keys.root(seed), "eval", number), 8).inputs
         _, tape = MODEL.apply(one, inputs, tape=("blocks.1.attn.q", "blocks.1.attn.k"))
         queries, values = (np.asarray(tape[f"blocks.1.attn.{n}"], np.float64)[:, head] for n in ("q", "k"))
-        mine = {n: np.asarray(x[seed, head] if when == "after" else x, np.float64) for n, x in own.items()}
+        mine: dict[str, np.ndarray] = {
+            n: np.asarray(x[seed, head] if when == "after" else x, np.float64) for n, x in own.items()
+        }
         for name in ("feature_query_shift", "feature_key_shift"):
             mine.setdefault(name, np.zeros(4))
         for q, k in zip(queries, values, strict=True):
