@@ -2,10 +2,12 @@
 
 from attnlab.studies.active_dormant import STUDY as _active_dormant
 from attnlab.studies.associative_memory import STUDY as _associative_memory
+from attnlab.studies.deconstructing import STUDY as _deconstructing
 from attnlab.studies.dsf import STUDY as _dsf
 from attnlab.studies.gated import STUDY as _gated
 from attnlab.studies.hedgehog import STUDY as _hedgehog
 from attnlab.studies.icl_regression import STUDY as _icl_regression
+from attnlab.studies.injectivity import STUDY as _injectivity
 from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 
@@ -18,6 +20,8 @@ STUDIES = (
     _length_extrapolation,
     _associative_memory,
     _dsf,
+    _deconstructing,
+    _injectivity,
 )
 
 

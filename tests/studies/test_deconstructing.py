@@ -16,7 +16,7 @@ from attnlab.report import count_statuses
 from attnlab.studies.deconstructing import STUDY
 from attnlab.studies.deconstructing.experiments import LAPTOP, VARIANTS, experiments, fixed_sequence
 from attnlab.studies.deconstructing.logits import largest_logit
-from attnlab.studies.deconstructing.orders import approximate_apart
+from attnlab.studies.deconstructing.orders import OrdersApart, approximate_apart
 from attnlab.studies.reproduce import FIGURES, REPORT, reproduce
 
 
@@ -82,8 +82,8 @@ def test_orders_apart_against_loops(x64, rng):
 def test_orders_apart_where_a_sum_vanishes(x64):
     """Scores 1 and -1: order 1 counts as 0, orders 0 and 2 give the mean each; the gradient is finite."""
     logits, visible = jnp.asarray([[1.0, -1.0]]), jnp.ones((1, 2), bool)
-    np.testing.assert_allclose(approximate_apart.map(logits, visible), [[1.0, 1.0]], rtol=1e-15)
-    slope = jax.grad(lambda x: jnp.sum(approximate_apart.map(x, visible) ** 2))(logits)
+    np.testing.assert_allclose(OrdersApart()(logits, visible), [[1.0, 1.0]], rtol=1e-15)
+    slope = jax.grad(lambda x: jnp.sum(OrdersApart()(x, visible) ** 2))(logits)
     assert np.isfinite(np.asarray(slope)).all()
 
 

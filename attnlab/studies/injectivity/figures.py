@@ -27,7 +27,7 @@ def figures(lab: Any) -> Mapping[str, Any]:
         found["losses"] = ("Training loss on paired recall", losses(lab, recalls, title, levels=levels))
     regressions = [name for name in lab.trained() if name.startswith("regression ")]
     if regressions:
-        found["ladder"] = ("Risk of one layer on linear regression", _ladder(lab, regressions))
+        found["ladder"] = ("The ladder: recall and linear regression", _ladder(lab, regressions))
     return found
 
 
@@ -56,21 +56,24 @@ def _heads(lab: Any, names: list[str]) -> Any:
     curves, steps = {}, np.zeros(0)
     for name in names:
         heads = lab.run(name).trajectory
-        steps = np.asarray(heads.steps("heads"))
-        curves[name.removeprefix("recall ")] = np.asarray(heads["heads"]["doubled"]).mean(axis=-1)
+        after = np.asarray(heads.steps("heads")) > 0  # a logarithmic axis has no 0
+        steps = np.asarray(heads.steps("heads"))[after]
+        curves[name.removeprefix("recall ")] = np.asarray(heads["heads"]["doubled"]).mean(axis=-1)[:, after]
     return curves_by_model(
         steps,
         curves,
         title="InLine learns to read the length of a query; sharp softmax rows stop changing; divided kernels never do",
         xlabel="training step",
         ylabel=_CHANGE.partition(",")[0] + "\n(mean over heads)",
+        log_x=True,
     )
 
 
 def _ladder(lab: Any, names: list[str]) -> Any:
-    risk = "risk, labels of variance 1"
+    risk = "risk on regression, labels of variance 1 (lines: the best of theory)"
     rows = {name.removeprefix("regression "): lab.loss(name) for name in names}
     theory = lab.theory("ladder")
-    levels = {risk: {"best InLine": theory["inline"], "best softmax head": theory["softmax"]}}
-    title = "For a linear function the first order of softmax beats softmax"
-    return seeds_by_model({risk: rows}, title=title, levels=levels)
+    levels = {risk: {"InLine": theory["inline"], "softmax": theory["softmax"]}}
+    recall = {name: lab.accuracy(f"recall {name}") for name in rows}
+    title = "Recall rises from order 0 over order 1 to softmax; for a linear function order 1 beats softmax"
+    return seeds_by_model({"accuracy on paired recall": recall, risk: rows}, title=title, levels=levels)
