@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -113,7 +114,9 @@ def chunked_core(
         return jnp.moveaxis(leaf.reshape(-1, size, *leaf.shape[1:]), 1, axis)
 
     chunks = jax.tree.map(split, steps, axes)
-    state, out = jax.lax.scan(lambda s, xs: _one_chunk(s, *xs), state, (chunks, split(v, -2)))
+    # Ratios of channels are C times larger than what they are made of: they are made again for the gradient.
+    body = jax.checkpoint(_one_chunk) if steps.per_channel else _one_chunk
+    state, out = jax.lax.scan(lambda state, xs: body(state, *xs), state, (chunks, split(v, -2)))
     out = jnp.moveaxis(out, 0, -3)
     return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :num, :].astype(dtype), state
 
@@ -154,14 +157,20 @@ def _decays(steps: Steps, dtype) -> _Decays:
     size = steps.q.shape[-2]
     logs = jnp.zeros(size, dtype) if steps.log_decay is None else steps.log_decay
     logs = logs if steps.per_channel else logs[..., None]
-    i, j = jnp.arange(size)[:, None, None], jnp.arange(size)[None, :, None]
-    # Row i of the sum adds log α_i to the columns j < i: sums of the logs between, never a difference of prefix sums.
-    between = jnp.cumsum(jnp.where(i > j, logs[..., :, None, :], 0), axis=-3)
-    upto = jnp.where(i >= j, jnp.exp(between), 0)
+    i, j, m = np.ogrid[:size, :size, :size]
+    # Sums of the logs between two tokens, as one product with zeros and ones: never a difference of two prefix sums.
+    between = _sums((i >= m) & (m > j), logs)
+    upto = jnp.where(np.tri(size, dtype=bool)[..., None], jnp.exp(between), 0)
     before = jnp.concatenate([jnp.zeros_like(upto[..., :1, :, :]), upto[..., :-1, :, :]], axis=-3)
-    start = jnp.exp(jnp.cumsum(logs, axis=-2))
+    start = jnp.exp(_sums(np.tri(size), logs))
     start_before = jnp.concatenate([jnp.ones_like(start[..., :1, :]), start[..., :-1, :]], axis=-2)
     return _Decays(upto, before, start, start_before, upto[..., -1, :, :], start[..., -1, :, None])
+
+
+def _sums(which: np.ndarray, logs: Array) -> Array:
+    """Sums over time of `logs[..., C, *]`, one for each row of zeros and ones in `which`."""
+    subscripts = "im,...mc->...ic" if which.ndim == 2 else "ijm,...mc->...ijc"
+    return jnp.einsum(subscripts, which.astype(logs.dtype), logs, precision="highest")
 
 
 def _scores(x: Array, y: Array, ratio: Array) -> Array:
@@ -171,6 +180,7 @@ def _scores(x: Array, y: Array, ratio: Array) -> Array:
     return jnp.einsum("...ijk,...jk->...ij", x[..., :, None, :] * ratio, y)
 
 
+@jax.custom_jvp
 def inverse_of_unit_lower(lower: Float[Array, "*B C C"]) -> Float[Array, "*B C C"]:
     """`(I - L)^-1` of a strictly lower triangular `L`, by matrix products alone.
 
@@ -189,3 +199,9 @@ def inverse_of_unit_lower(lower: Float[Array, "*B C C"]) -> Float[Array, "*B C C
         inverse = inverse + (cross if half == 1 else inverse @ cross @ inverse)
         half *= 2
     return inverse
+
+
+@inverse_of_unit_lower.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    inverse = inverse_of_unit_lower(*primals)
+    return inverse, inverse @ tangents[0] @ inverse

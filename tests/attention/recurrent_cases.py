@@ -1,0 +1,118 @@
+"""The recurrent mechanisms under test, what they are fed, and all their views compiled as one program each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attnlab.attention import Dims
+from attnlab.attention.recurrent import Recurrent
+from attnlab.attention.recurrent_catalogue import RECURRENT
+
+BATCH, HEADS, LENGTH, HEAD_DIM, WIDTH = 1, 2, 7, 4, 5
+CHUNK = 4  # does not divide the length: the last chunk is padded
+
+# What is compiled here runs once or twice: LLVM's optimisation, three fifths of the time, would not pay.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def dims_of(mechanism: Recurrent, head_dim: int = HEAD_DIM) -> Dims:
+    return Dims(HEADS, head_dim, WIDTH)
+
+
+class Inputs(NamedTuple):
+    """Parameters, `q, k, v [B, H, T, K]`, `x[B, T, D]`."""
+
+    params: Any
+    q: Any
+    k: Any
+    v: Any
+    x: Any
+
+
+def params_of(mechanism: Recurrent, head_dim: int = HEAD_DIM, seed: int = 0) -> dict[str, np.ndarray]:
+    """Half a standard normal for every parameter, whatever `init` says: it is not run, only its shapes are asked for."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda key: mechanism.init(key, dims_of(mechanism, head_dim)), jax.random.key(0))
+    return {name: 0.5 * rng.normal(size=leaf.shape) for name, leaf in sorted(shapes.items())}
+
+
+def inputs_of(mechanism: Recurrent, dtype: Any = np.float64, head_dim: int = HEAD_DIM, seed: int = 0) -> Inputs:
+    """Standard normal tokens."""
+    rng = np.random.default_rng(seed + 1)
+    q, k, v = (rng.normal(size=(BATCH, HEADS, LENGTH, head_dim)) for _ in range(3))
+    x = rng.normal(size=(BATCH, LENGTH, WIDTH))
+    return jax.tree.map(lambda a: np.asarray(a, dtype), Inputs(params_of(mechanism, head_dim, seed), q, k, v, x))
+
+
+def parallel(mechanism: Recurrent, params, q, k, v, x):
+    return mechanism.apply(params, q, k, v, x=x).out
+
+
+def by_map(mechanism: Recurrent, params, q, k, v, x):
+    return mechanism.apply(params, q, k, v, x=x, view="map").out
+
+
+def by_step(mechanism: Recurrent, params, q, k, v, x):
+    """Token by token from the start."""
+
+    def one(state, token):
+        q, k, v, x = token
+        out, state = mechanism.step(params, state, q, k, v, x=x)
+        return state, out
+
+    first = mechanism.start(params, q.shape[:1], LENGTH, Dims(q.shape[1], q.shape[-1], x.shape[-1]), q.dtype)
+    _, out = jax.lax.scan(one, first, (*(jnp.moveaxis(a, -2, 0) for a in (q, k, v)), jnp.moveaxis(x, -2, 0)))
+    return jnp.moveaxis(out, 0, -2)
+
+
+VIEWS = {"parallel": parallel, "map": by_map, "step": by_step}
+
+
+class Result(NamedTuple):
+    """Outputs of a view, and the gradient of `sum(weight * out)` in parameters, queries, keys, values and `x`."""
+
+    out: Any
+    gradient: Any
+
+
+@cache
+def compiled(mechanism: Recurrent, head_dim: int = HEAD_DIM) -> Callable[..., dict[str, Any]]:
+    """`(inputs, weight) -> {view: Result, "weights": A}`, one program; `chunk` is `CHUNK`."""
+    chunked = replace(mechanism, chunk=CHUNK)
+    views = {name: view for name, view in VIEWS.items() if name != "map" or mechanism.has_map(head_dim)}
+
+    def everything(inputs: Inputs, weight: jax.Array) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, view in views.items():
+
+            def projected(params, q, k, v, x, view=view):
+                out = view(chunked, params, q, k, v, x)
+                return jnp.sum(weight * out), out
+
+            (_, out), gradient = jax.value_and_grad(projected, argnums=(0, 1, 2, 3, 4), has_aux=True)(*inputs)
+            found[name] = Result(out, Inputs(*gradient))
+        if "map" in views:
+            found["weights"] = chunked.apply(*inputs[:4], x=inputs.x, view="map").weights
+        return found
+
+    return jax.jit(everything, compiler_options=QUICK)
+
+
+@cache
+def outputs(mechanism: Recurrent) -> Callable[[Inputs], Any]:
+    """The parallel output alone, compiled."""
+    return jax.jit(lambda inputs: parallel(mechanism, *inputs), compiler_options=QUICK)
+
+
+def weight_of(like, seed: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=like.shape).astype(like.dtype)
+
+
+__all__ = ["RECURRENT"]
