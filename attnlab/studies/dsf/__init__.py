@@ -74,7 +74,8 @@ IDENTITIES = (
     *(
         _claim(
             f"parity.state.{name}", f"The state at strength {rate} is the product of 1 - {rate} x.",
-            "largest difference of states", theory("parity", f"{name}_gap"), (0, 2e-5), "float32: 40 factors 1 - k k, k = sqrt(rate) rounded, at most 7 roundings of 6e-8 each",
+            "largest difference of states", theory("parity", f"{name}_gap"), (0, 2e-5), 
+            "float32: 40 factors 1 - k k, k = sqrt(rate) rounded, at most 7 roundings of 6e-8 each",
             source="2411.12537; weights derived",
         )
         for name, rate in (("one", 1), ("two", 2))
@@ -84,6 +85,7 @@ IDENTITIES = (
 _MEASURED: dict[str, Any] = {"trust": "measured", "presets": SIZES}
 _BEFORE = {"source": "2411.12537; measured before, one seed", **_MEASURED}
 _TOLD: dict[str, Any] = {"trust": "measured", "presets": (), "reported": SIZES}
+_HELD: dict[str, Any] = {"trust": "paper", "presets": ("laptop",), "reported": ("evening",)}
 _LATER: dict[str, Any] = {"trust": "paper", "presets": (), "reported": ("evening",)}
 
 PARITY = (
@@ -116,21 +118,21 @@ PARITY = (
 RECALL = (
     _claim(
         "recall.softmax", "Softmax recalls with queries and keys of width 8.", "accuracy", _accuracy("softmax_8"),
-        (0.95, None), "flat 1.0 in the paper at every width", **_TOLD,
+        (0.95, None), "flat 1.0 in the paper at every width", **_HELD,
     ),
     _claim(
         "recall.width", "Linear attention recalls more with wider queries and keys.",
         "accuracy at width 32 less that at width 8", _accuracy("linear_32", "linear_8"), (0.0, None),
-        "the sign is the claim", **_TOLD,
+        "the sign is the claim", **_HELD,
     ),
     _claim(
         "recall.linear", "At width 8 linear attention recalls less than softmax.", "accuracy less that of softmax",
         _accuracy("linear_8", "softmax_8"), (None, -0.05), "below softmax by more than chance over 1024 sequences",
-        **_TOLD,
+        **_HELD,
     ),
     _claim(
         "recall.ssd", "SSD recalls more than linear attention.", "difference of accuracies at width 8",
-        _accuracy("ssd_8", "linear_8"), (0.0, None), "the sign is the claim", **_TOLD,
+        _accuracy("ssd_8", "linear_8"), (0.0, None), "the sign is the claim", **_HELD,
     ),
     _claim(
         "recall.normalized", "So does normalised attention.", "difference of accuracies at width 8",
@@ -157,9 +159,9 @@ RECALL = (
 
 
 def _falls(lab: Any) -> float:
-    """Last over first recorded loss, the worst run."""
+    """Mean of the last three losses over that of the first three (record 0, before any step, has none), worst run."""
     curves = [lab.loss_curve(name)[1] for name in lab.experiments]
-    return float(max(np.max(c[:, -3:].mean(axis=1) / c[:, :3].mean(axis=1)) for c in curves))
+    return float(max(np.max(c[:, -3:].mean(axis=1) / c[:, 1:4].mean(axis=1)) for c in curves))
 
 
 SMOKE = (
@@ -182,9 +184,16 @@ All recurrent models have a causal convolution of width 4 on queries, keys and v
 value, one token later, do not meet in one layer of the state. The width of queries and keys is that of the values too,
 so that the state has its square. The models are small, 48 tokens and 64 in the vocabulary, against 8192 in the paper.
 
-Recall rows are reported, not asserted: they were calibrated on few seeds. On two seeds at width 16, 800 steps at rate
-4e-3, softmax had .997, SSD .997, linear attention .83; normalised attention had 1.0 with one seed and .18 with the
-other, its unbounded factor e^(-n) having grown past 1000.
+At laptop size three seeds gave, at width 8, softmax .98 to .996, SSD .61 to .82, normalised attention .66 to .77 and
+linear attention .51 to .65; at width 32 linear attention .98 to .997. What all three agree on is asserted, but for
+normalised attention: on two other runs (width 16, 800 steps at the same rate) it had 1.0 with one seed and .18 with the
+other, its unbounded factor e^(-n) having grown past 1000, where softmax and SSD had .997 and linear attention .83.
+
+Parity of prefixes is at chance for strengths up to 1 after 400 steps (.50 to .52; .60 to .65 after 1000, where .76 was
+measured before), and solved within 80 steps for strengths up to 2, also at four times the length.
+
+`evening` and `paper` were not run; their rows are reported. `paper` leaves out the published sweep of learning rates,
+weight decay and dropout.
 """
 
 STUDY = study(
