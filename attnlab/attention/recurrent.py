@@ -71,7 +71,9 @@ class Recurrent:
       local: learned weights on the last few values, added to the mixing matrix.
       scale: of the queries, after the feature map; None = `1 / sqrt(K)`. The papers of this family have 1 unless a
         catalogue entry says otherwise; flash-linear-attention has `1 / sqrt(K)` in all of them.
-      chunk: tokens per chunk of the parallel form; None: token by token.
+      chunk: tokens per chunk of the parallel form; None: token by token. On a CPU (32 sequences, 4 heads, T = 64, K =
+        16, gradient included) 16 is best with one decay per head, 8 with one per channel, where token by token is as
+        fast; at T = 256, K = 32 chunks of 8 or 16 are two to five times faster than single tokens (measured).
     """
 
     name: str
