@@ -48,7 +48,7 @@ def test_transformers_of_every_mechanism_round_trip() -> None:
         named(attention.sigmoid, "log_count", map=Sigmoid(bias=None, normalized=True)),
         named(attention.key_bias, "shared", columns=KeyBias(shared_over_heads=True, std=0.5)),
     )
-    for mechanism in (*attention.MECHANISMS, *variants, own, (attention.relu, own)):
+    for mechanism in (*attention.WEIGHTED, *variants, own, (attention.relu, own)):
         model = Transformer(vocab_size=67, length=64, num_layers=2, mechanism=mechanism, no_mlp=(1,), window=7)
         again = config.loads(config.dumps(model))
         assert again == model and hash(again) == hash(model)
@@ -72,7 +72,7 @@ def test_other_settings_of_ours_round_trip() -> None:
         head_dim=st.none() | st.integers(1, 9).map(lambda n: 2 * n),
         norm=st.sampled_from(["layernorm", "rmsnorm", "none"]),
         positions=st.sampled_from(["learned", "sinusoidal", "rope", "alibi", "none"]),
-        mechanism=st.sampled_from(attention.MECHANISMS) | st.tuples(*[st.sampled_from(attention.MECHANISMS)] * 3),
+        mechanism=st.sampled_from(attention.WEIGHTED) | st.tuples(*[st.sampled_from(attention.WEIGHTED)] * 3),
         no_attention=st.lists(st.integers(0, 2), unique=True).map(tuple),
         tie_embeddings=st.booleans(),
         norm_eps=st.floats(0, 1),

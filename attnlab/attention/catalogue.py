@@ -92,9 +92,12 @@ sigmoid_over_root = Weighted("sigmoid_over_root", Pointwise(logistic, root_count
 elu = Weighted("elu", Pointwise(elu_plus_one))
 identity_map = Weighted("identity_map", Pointwise(linear))
 identity_map_over_count = Weighted("identity_map_over_count", Pointwise(linear, count))
-elu_kernel = Weighted("elu_kernel", Pointwise(linear, row_sum), tokens=Features(elu_plus_one))
-mlp_kernel = Weighted("mlp_kernel", Pointwise(linear), tokens=MLPFeatures())
-mlp_kernel_normalized = Weighted("mlp_kernel_normalized", Pointwise(linear, abs_sum_or_one), tokens=MLPFeatures())
+# Kernels pair by pair; `linear`, `mlp_kernel`, `mlp_kernel_normalized` are the same as recurrences.
+elu_kernel_quadratic = Weighted("elu_kernel_quadratic", Pointwise(linear, row_sum), tokens=Features(elu_plus_one))
+mlp_kernel_quadratic = Weighted("mlp_kernel_quadratic", Pointwise(linear), tokens=MLPFeatures())
+mlp_kernel_normalized_quadratic = Weighted(
+    "mlp_kernel_normalized_quadratic", Pointwise(linear, abs_sum_or_one), tokens=MLPFeatures()
+)
 softpick = Weighted("softpick", Softpick())
 sparsemax = Weighted("sparsemax", Sparsemax())
 entmax15 = Weighted("entmax15", Entmax15())
@@ -145,7 +148,7 @@ query_gated = Gated(softmax, "query")
 dense_gated = Gated(softmax, "dense")
 forgetting_gated = Gated(named(forgetting, "forgetting_qk_norm", tokens=Chain((QKNorm(), Forget()))))
 
-MECHANISMS = (
+WEIGHTED = (
     softmax,
     relu,
     sigmoid,
@@ -173,9 +176,9 @@ MECHANISMS = (
     elu,
     identity_map,
     identity_map_over_count,
-    elu_kernel,
-    mlp_kernel,
-    mlp_kernel_normalized,
+    elu_kernel_quadratic,
+    mlp_kernel_quadratic,
+    mlp_kernel_normalized_quadratic,
     softpick,
     sparsemax,
     entmax15,
@@ -199,5 +202,4 @@ MECHANISMS = (
     query_gated,
     dense_gated,
     forgetting_gated,
-    # Recurrent mechanisms: here.
 )

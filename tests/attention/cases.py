@@ -27,7 +27,7 @@ from attnlab.attention import (
 )
 from attnlab.attention.gated import ns_sigmoid, silu
 
-BATCH, HEADS, LENGTH, HEAD_DIM = 2, 3, 9, 4
+BATCH, HEADS, LENGTH, HEAD_DIM = 2, 3, 7, 4
 DIMS = Dims(HEADS, HEAD_DIM, HEADS * HEAD_DIM)
 SHAPE = (BATCH, HEADS, LENGTH, HEAD_DIM)
 
@@ -40,10 +40,10 @@ def one_sided(params, q, k, *, mask):
 
 OWN = from_weights(None, one_sided)
 
-# Sizes at which 9 positions meet every branch.
+# Sizes at which 7 positions meet every branch.
 SMALL = (
     named(attention.soft_cap, "soft_cap", cap=2.0),
-    named(attention.relative, "relative", score=Buckets(6, 8)),
+    named(attention.relative, "relative", score=Buckets(6, 5)),
     named(attention.offset_table, "offset_table", score=OffsetTable(4)),
     named(attention.position_table, "position_table", score=PositionTable(LENGTH)),
 )
@@ -65,7 +65,7 @@ VARIANTS = (
 # A gate behind the output matrix is not seen by `apply`: test_gates.
 WEIGHTS = tuple(
     _SMALL.get(mechanism.name, mechanism)
-    for mechanism in (*attention.MECHANISMS, *VARIANTS)
+    for mechanism in (*attention.WEIGHTED, *VARIANTS)
     if mechanism.name != "softmax+dense_gate" and not getattr(mechanism, "causal_only", False)
 )
 ALL = (*WEIGHTS, OWN)

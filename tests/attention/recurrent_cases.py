@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
 
 
 def params_of(mechanism: Recurrent, head_dim: int = HEAD_DIM, seed: int = 0) -> dict[str, np.ndarray]:
-    """Half a standard normal for every parameter, whatever `init` says: it is not run, only its shapes are asked for."""
+    """Half a standard normal for every parameter, whatever `init` says: only its shapes are asked for."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda key: mechanism.init(key, dims_of(mechanism, head_dim)), jax.random.key(0))
     return {name: 0.5 * rng.normal(size=leaf.shape) for name, leaf in sorted(shapes.items())}

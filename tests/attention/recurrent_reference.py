@@ -365,12 +365,15 @@ def softplus_gate(head: Head, t: int) -> float:
     return np.exp(-softplus(head.gate("read_gate", t) + head.own("read_bias") + head.own("read_offset")))
 
 
+IDENTITY = of_vector(lambda x: x)
+
+
 @dataclass(frozen=True)
 class Definition:
-    """`rule` on `scale feature(q), feature(k)`; `normalizer(total)` divides, `read` multiplies; `scaled`: `1 / sqrt(K)`."""
+    """`rule` on `scale feature(q), feature(k)`; `normalizer(total)` divides, `read` multiplies."""
 
     rule: Callable[[Head], np.ndarray] = plain
-    feature: Feature = of_vector(lambda x: x)
+    feature: Feature = IDENTITY
     normalizer: Callable[[float], float] | None = None
     scaled: bool = False
     read: Callable[[Head, int], float] = lambda head, t: 1.0

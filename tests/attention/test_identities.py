@@ -278,7 +278,7 @@ def test_differential_attention_without_the_second_map_is_softmax_of_half_the_wi
 
 
 def test_the_norm_of_heads_cancels_any_positive_normaliser() -> None:
-    """`relu / n_t` and `relu / 9`: the same direction, and the norm keeps no size. The first row only to `eps`."""
+    """`relu / n_t` and `relu / 90`: the same direction, and the norm keeps no size."""
     x = inputs_of(relu, np.float64)
     one, two = (look(HeadNorm(base, eps=0.0), x, mask=mask_of("none")).out for base in (relu, relu_for(90)))
     close(one, two, atol=1e-12)
@@ -304,12 +304,13 @@ def test_local_linear_attention_with_an_infinite_ridge_is_softmax() -> None:
 def test_local_linear_attention_without_a_ridge_is_exact_on_affine_values() -> None:
     """`v = k W + c` gives `q W + c` as soon as `K + 1` keys span. The ridge counts as 1.5e-8 of the spread of keys,
     which is wrong by that times the condition of their covariance: 10 to 100 with twice as many keys as dimensions."""
-    x, rng = inputs_of(attention.lla, np.float64), np.random.default_rng(1)
+    rng, num = np.random.default_rng(1), 12
     w, c = rng.normal(size=(HEAD_DIM, HEAD_DIM)), rng.normal(size=HEAD_DIM)
-    out = look(attention.lla, x, with_ridge(np.log(1e-12)), v=x.k @ w + c).out
-    enough = 2 * HEAD_DIM - 1
-    close(out[..., enough:, :], (x.q @ w + c)[..., enough:, :], atol=2e-6)
-    assert float(jnp.max(jnp.abs((out - x.q @ w - c)[..., : HEAD_DIM - 1, :]))) > 0.1, "two keys span no plane"
+    q, k = (jnp.asarray(rng.normal(size=(HEADS, num, HEAD_DIM))) for _ in range(2))
+    out = attention.lla.apply(with_ridge(np.log(1e-12)), q, k, k @ w + c, mask=causal_mask(num)).out
+    wrong = np.abs(out - (q @ w + c)).max(axis=(0, 2))
+    assert wrong[2 * HEAD_DIM - 1 :].max() < 2e-6, wrong
+    assert wrong[: HEAD_DIM - 1].min() > 0.1, "few keys span no plane"
 
 
 def test_local_linear_attention_with_equal_weights_is_ridge_regression_with_an_intercept() -> None:

@@ -36,8 +36,8 @@ BEGIN = {
     "ssa_query": {"temper": ((4, 50), 0, 0.02), "growth": ((4,), 0, 0)},
     "ssa_position": {"growth": ((), 1.5, 0)},
     "forgetting": {"forget": ((200, 4), 0, 200**-0.5), "forget_bias": ((4,), 4, 0)},
-    "mlp_kernel": {f"feature_{name}": ((50, 50), 0, 50**-0.5) for name in ("up", "down")},
-    "mlp_kernel_normalized": {f"feature_{name}": ((50, 50), 0, 50**-0.5) for name in ("up", "down")},
+    "mlp_kernel_quadratic": {f"feature_{name}": ((50, 50), 0, 50**-0.5) for name in ("up", "down")},
+    "mlp_kernel_normalized_quadratic": {f"feature_{name}": ((50, 50), 0, 50**-0.5) for name in ("up", "down")},
     "entmax": {"alpha": ((4,), 0, 0)},
     "differential": {f"lambda_{name}": ((2, 25), 0, 0.1) for name in ("query", "key")},
     "offset_table": {"offset": ((4, 255), 0, 0)},
@@ -47,7 +47,7 @@ BEGIN = {
 }
 PLAIN = [
     mechanism
-    for mechanism in attention.MECHANISMS
+    for mechanism in attention.WEIGHTED
     if "+" not in mechanism.name and not getattr(mechanism, "causal_only", False)
 ]
 

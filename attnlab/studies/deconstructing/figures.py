@@ -47,7 +47,7 @@ def _recall(lab: Any, names: list[str]) -> Any:
         panels[hybrid][x] = lab.accuracy(two) if two in names else [np.nan]
         panels[skipped][x] = lab.accuracy(two, edits=_removed()) if two in names else [np.nan]
     chance = lab.experiments[names[0]].task.plateaus["place"].accuracy
-    title = "One standard layer recalls behind any layer that mixes tokens, and behind none that does not"
+    title = "One standard layer recalls behind pooling and behind a map from noise, not behind an MLP"
     return seeds_by_model(panels, title=title, levels={panel: {"place": chance} for panel in panels})
 
 
@@ -85,4 +85,5 @@ def _logits(lab: Any, names: list[str]) -> Any:
 
 def _indicators(lab: Any, names: list[str]) -> Any:
     panels = {told: {name: lab.mixing(name, metric, 0) for name in names} for metric, told in _INDICATORS.items()}
-    return seeds_by_model(panels, title="What the first layer's maps look like, first layer of two")
+    title = "First of two layers: Taylor orders normalised apart have maps without bound, the others are alike"
+    return seeds_by_model(panels, title=title, log=(_INDICATORS["frobenius"], _INDICATORS["head_diversity"]))

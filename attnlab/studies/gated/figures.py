@@ -89,7 +89,7 @@ def _dose(lab: Any, names: list[str]) -> Any:
 
 def _columns(lab: Any, names: list[str]) -> Any:
     measures = {
-        "largest difference from softmax times gate": lambda n: lambda lab: measured(lab, n)["weights"],
+        "largest difference from softmax times gate, 1e-7": lambda n: lambda lab: 1e7 * measured(lab, n)["weights"],
         "implied gate on dormant queries": lambda n: lambda lab: measured(lab, n)["dormant"],
         "implied gate on triggers": lambda n: lambda lab: measured(lab, n)["active"],
         "mass of dormant rows on tokens": lambda n: of(n, "absolute_mass_dormant"),

@@ -88,7 +88,7 @@ def mechanisms(length: int) -> dict[str, Any]:
         "sigmoid_normalized": known.sigmoid_normalized,
         "relu": known.relu,
         "elu": Weighted(f"elu_{length}", Pointwise(elu_plus_one, Length(length))),
-        "elu_kernel": known.elu_kernel,
+        "elu_kernel": known.elu_kernel_quadratic,
         "identity_kernel": HeadNorm(known.identity_map),
         "inline": inline,
         "ssa": known.ssa,
