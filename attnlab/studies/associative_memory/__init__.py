@@ -284,7 +284,7 @@ STUDY = study(
     (
         Preset("smoke", "no training: 16 and 32 pairs, few draws", None, 1),
         Preset(
-            "laptop", "no training: 16 to 256 pairs of width 64, 32 draws; conditioning; the regression ladder", None, 1
+            "laptop", "no training: 16 to 256 pairs of width 64, 32 draws; conditioning; the regression ladder", 0.5, 1
         ),
         Preset("evening", "the same, and paired recall of 48 pairs trained with ten mechanisms", None, 3),
     ),

@@ -204,7 +204,7 @@ STUDY = study(
     (
         Preset("smoke", "identities; two tiny models for 60 steps", None, 2),
         Preset(
-            "laptop", "recall of 8 pairs in 48 tokens, width 64, 600 steps, five models; parity, two models", None, 3
+            "laptop", "recall of 8 pairs in 48 tokens, width 64, 600 steps, five models; parity, two models", 4.4, 3
         ),
         Preset("evening", "four mechanisms at four widths, 5000 steps; orders, qLSTM; parity, five models", None, 3),
         Preset("paper", "the published recall tasks at width 512, 100 000 steps (not its sweep of rates)", None, 1),
