@@ -91,11 +91,11 @@ def ended(name: str) -> Measure:
 
 
 def loss_drop(name: str) -> Measure:
-    """First recorded training loss less the last."""
+    """Training loss of the first step (there is none at step 0) less that of the last."""
 
     def measure(lab: Any) -> np.ndarray:
         _, curve = lab.loss_curve(name)
-        return curve[:, 0] - curve[:, -1]
+        return curve[:, 1] - curve[:, -1]
 
     return measure
 

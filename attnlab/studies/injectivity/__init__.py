@@ -158,7 +158,7 @@ SMOKE = (
     ),
     _claim(
         "smoke.loss", "Training works.", "training loss, first less last",
-        lambda lab: (lambda curve: curve[:, 0] - curve[:, -1])(lab.loss_curve("recall inline")[1]), (0.02, None),
+        lambda lab: (lambda curve: curve[:, 1] - curve[:, -1])(lab.loss_curve("recall inline")[1]), (0.02, None),
         "any learning at all", presets=("smoke",),
     ),
 )  # fmt: skip
