@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.attention.base import AttentionOutput, Dims, Params, no_site
+from attnlab.attention.base import AttentionOutput, Dims, Params, SiteFn, View, no_site
 from attnlab.attention.projections import needed
 from attnlab.attention.wrappers import Wrapper
 from attnlab.config import require
@@ -135,7 +135,9 @@ class Gated(Wrapper):
         tokens[self.place] = self._apply_gate(tokens[self.place], gate)
         return tokens["query"], tokens["key"], tokens["value"], gate if self.place == "value" else None
 
-    def apply(self, params, q, k, v, *, x=None, mask=None, bias=None, view="parallel", site=no_site) -> AttentionOutput:
+    def apply(
+        self, params, q, k, v, *, x=None, mask=None, bias=None, view: View = "parallel", site: SiteFn = no_site
+    ) -> AttentionOutput:
         q, k, v, on_values = self._gated_tokens(params, q, k, v, x, site)
         result = self.base.apply(params, q, k, v, x=x, mask=mask, bias=bias, view=view, site=site)
         out, weights, null = result

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.attention.base import AttentionOutput, Dims, Params, no_site
+from attnlab.attention.base import AttentionOutput, Dims, Params, SiteFn, no_site
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class HeadNorm(Wrapper):
     def _size(self, out: Array) -> Array:
         return self.factor * jax.lax.rsqrt(jnp.mean(jnp.square(out), axis=-1, keepdims=True) + self.eps)
 
-    def apply(self, params, q, k, v, *, site=no_site, **options) -> AttentionOutput:
+    def apply(self, params, q, k, v, *, site: SiteFn = no_site, **options) -> AttentionOutput:
         out, weights, null = self.base.apply(params, q, k, v, site=site, **options)
         size = self._size(out)
         weights = None if weights is None else size * weights

@@ -13,7 +13,7 @@ import numpy as np
 
 from attnlab.attention import Dims
 from attnlab.attention.recurrent import Recurrent
-from attnlab.attention.recurrent_catalogue import RECURRENT
+from attnlab.attention.rules import Oja
 
 BATCH, HEADS, LENGTH, HEAD_DIM, WIDTH = 1, 2, 7, 4, 5
 CHUNK = 4  # does not divide the length: the last chunk is padded
@@ -82,24 +82,29 @@ class Result(NamedTuple):
     gradient: Any
 
 
+def chunked(mechanism: Recurrent) -> Recurrent:
+    """In chunks of `CHUNK`, those of the rule too if it has some."""
+    rule = replace(mechanism.rule, chunk=CHUNK) if isinstance(mechanism.rule, Oja) else mechanism.rule
+    return replace(mechanism, chunk=CHUNK, rule=rule)
+
+
 @cache
-def compiled(mechanism: Recurrent, head_dim: int = HEAD_DIM) -> Callable[..., dict[str, Any]]:
-    """`(inputs, weight) -> {view: Result, "weights": A}`, one program; `chunk` is `CHUNK`."""
-    chunked = replace(mechanism, chunk=CHUNK)
-    views = {name: view for name, view in VIEWS.items() if name != "map" or mechanism.has_map(head_dim)}
+def compiled(mechanism: Recurrent) -> Callable[[Inputs, Any], dict[str, Any]]:
+    """`(inputs, weight) -> {view: Result, "weights": A}`, one program for all views and their gradients."""
+    views = {name: view for name, view in VIEWS.items() if name != "map" or mechanism.has_map(HEAD_DIM)}
 
     def everything(inputs: Inputs, weight: jax.Array) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, view in views.items():
 
             def projected(params, q, k, v, x, view=view):
-                out = view(chunked, params, q, k, v, x)
+                out = view(chunked(mechanism), params, q, k, v, x)
                 return jnp.sum(weight * out), out
 
             (_, out), gradient = jax.value_and_grad(projected, argnums=(0, 1, 2, 3, 4), has_aux=True)(*inputs)
             found[name] = Result(out, Inputs(*gradient))
         if "map" in views:
-            found["weights"] = chunked.apply(*inputs[:4], x=inputs.x, view="map").weights
+            found["weights"] = chunked(mechanism).apply(*inputs[:4], x=inputs.x, view="map").weights
         return found
 
     return jax.jit(everything, compiler_options=QUICK)
@@ -111,8 +116,12 @@ def outputs(mechanism: Recurrent) -> Callable[[Inputs], Any]:
     return jax.jit(lambda inputs: parallel(mechanism, *inputs), compiler_options=QUICK)
 
 
-def weight_of(like, seed: int = 7) -> np.ndarray:
+@cache
+def weights(mechanism: Recurrent) -> Callable[[Inputs], Any]:
+    """The mixing matrix alone, compiled."""
+    return jax.jit(lambda inputs: mechanism.apply(*inputs[:4], x=inputs.x, view="map").weights, compiler_options=QUICK)
+
+
+def weight_of(like: np.ndarray, seed: int = 7) -> np.ndarray:
+    """What outputs are summed with to get a number with a gradient."""
     return np.random.default_rng(seed).normal(size=like.shape).astype(like.dtype)
-
-
-__all__ = ["RECURRENT"]
