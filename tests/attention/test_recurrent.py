@@ -13,7 +13,6 @@ from recurrent_cases import (
     HEADS,
     LENGTH,
     QUICK,
-    WIDTH,
     Inputs,
     by_step,
     chunked,
@@ -38,9 +37,9 @@ PER_CHANNEL = tuple(m for m in RECURRENT if m.rule.channelwise)
 
 # float64 rounds at 1e-16 of terms that reach 1e3 (products of seven tokens); two orders are left.
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-# float32 rounds at 6e-8; sums of 30 terms and products of 7 tokens, relative to the largest output.
-SINGLE = {0.5: 2e-7, 0.99: 2e-6, 1.0: 5e-6}
-GRADIENT = {0.5: 5e-7, 0.99: 5e-6, 1.0: 2e-5}
+# float32 rounds at 6e-8 of the largest output; products of seven tokens, sums of 30 terms; gradients add more of them.
+SINGLE = {0.5: 1e-7, 0.99: 6e-7, 1.0: 1e-6}
+GRADIENT = {0.5: 2e-7, 0.99: 1e-6, 1.0: 3e-6}
 
 
 def assert_near(measured, expected, quantiles: dict[float, float]) -> None:
@@ -217,7 +216,7 @@ def test_refusals() -> None:
     same = mechanism.apply(*plain).out
     for mask in (causal, causal[None, None], causal_mask(LENGTH)):
         assert (mechanism.apply(*plain, mask=mask).out == same).all()
-    for mask in (np.ones_like(causal), causal_mask(LENGTH, window=2), causal_mask(LENGTH, prefix=3), causal[:, :3]):
+    for mask in (np.ones_like(causal), causal_mask(LENGTH, window=2), causal_mask(LENGTH, prefix=3)):
         with pytest.raises(ValueError, match=r"linear: got a mask .* allowed is None or causal_mask\(7\)"):
             mechanism.apply(*plain, mask=mask)
     with pytest.raises(ValueError, match="linear: this mechanism takes no logit bias"):
@@ -225,7 +224,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="linear: got 2 queries and 7 keys"):
         mechanism.apply(inputs.params, inputs.q[:, :, :2], inputs.k, inputs.v)
     with pytest.raises(ValueError, match="x: got None"):
-        gated.apply(inputs_of(gated, np.float32).params, *plain[1:])
+        gated.apply(jax.tree.map(jnp.asarray, inputs_of(gated, np.float32).params), *plain[1:])
     state = mechanism.start(inputs.params, (1,), LENGTH, dims_of(mechanism))
     token = (inputs.q[:, :, 0], inputs.k[:, :, 0], inputs.v[:, :, 0])
     for wrong in ({"window": 3}, {"prefix": 1}, {"bias": np.zeros(LENGTH, np.float32)}):
@@ -252,5 +251,3 @@ def test_initial_values_have_the_shapes_of_a_seed_axis() -> None:
     for mechanism in RECURRENT:
         made = jax.eval_shape(jax.vmap(lambda key, m=mechanism: m.init(key, dims_of(m))), keys)
         assert all(leaf.shape[0] == 5 and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(made))
-        reads_x = any(leaf.shape[1] == WIDTH for leaf in made.values() if leaf.ndim > 1)
-        assert reads_x or not any(name.endswith(("gate", "down")) for name in made)
