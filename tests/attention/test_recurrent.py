@@ -37,9 +37,9 @@ PER_CHANNEL = tuple(m for m in RECURRENT if m.rule.channelwise)
 
 # float64 rounds at 1e-16 of terms that reach 1e3 (products of seven tokens); two orders are left.
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-# float32 rounds at 6e-8 of the largest output; products of seven tokens, sums of 30 terms; gradients add more of them.
+# float32 rounds at 6e-8 of the largest output; products of seven tokens, sums of 30 terms; gradients of parameters are sums that cancel.
 SINGLE = {0.5: 1e-7, 0.99: 6e-7, 1.0: 1e-6}
-GRADIENT = {0.5: 2e-7, 0.99: 1e-6, 1.0: 3e-6}
+GRADIENT = {0.5: 5e-7, 0.99: 2e-6, 1.0: 3e-6}
 
 
 def assert_near(measured, expected, quantiles: dict[float, float]) -> None:
