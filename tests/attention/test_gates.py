@@ -45,8 +45,7 @@ def test_names_and_values() -> None:
     ("gate", "shape"),
     [
         (Gated(softmax), (48, 4, 12)),
-        (Gated(softmax, per="head"), (48, 4, 1)),
-        (Gated(softmax, "value", shared=True), (48, 1, 12)),
+        (Gated(softmax, "value", "head"), (48, 4, 1)),
         (Gated(softmax, "dense"), (48, 48)),
         (Gated(softmax, "query", "head", shared=True), (48, 1, 1)),
     ],
