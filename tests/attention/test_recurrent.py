@@ -30,6 +30,7 @@ from attnlab.attention import Mechanism, causal_mask
 from attnlab.attention import recurrent_catalogue as catalogue
 from attnlab.attention.readout import LocalTaps
 from attnlab.attention.recurrent_catalogue import RECURRENT
+from attnlab.models import Transformer
 from attnlab.tape import Sites, zero
 
 by_name = pytest.mark.parametrize("mechanism", RECURRENT, ids=lambda m: m.name)
@@ -37,7 +38,8 @@ PER_CHANNEL = tuple(m for m in RECURRENT if m.rule.channelwise)
 
 # float64 rounds at 1e-16 of terms that reach 1e3 (products of seven tokens); two orders are left.
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-# float32 rounds at 6e-8 of the largest output; products of seven tokens, sums of 30 terms; gradients of parameters are sums that cancel.
+# float32 rounds at 6e-8 of the largest output; products of seven tokens, sums of 30 terms; gradients of parameters are
+# sums that cancel.
 SINGLE = {0.5: 1e-7, 0.99: 6e-7, 1.0: 1e-6}
 GRADIENT = {0.5: 5e-7, 0.99: 2e-6, 1.0: 3e-6}
 
@@ -206,6 +208,23 @@ def test_the_matrix_is_built_only_for_who_reads_or_edits_it() -> None:
     assert square in traced(reader) and "a.weights" in reader.tape
     edited = mechanism.apply(*inputs[:4], site=Sites(edits=(zero("a.weights"),)).at("a")).out
     assert (edited == 0).all()
+
+
+def test_in_a_transformer_under_jit() -> None:
+    """The mask is traced there, and taken for causal; the matrix on the tape times the values is the output."""
+    model = Transformer(vocab_size=5, length=LENGTH, width=8, num_heads=2, mechanism=catalogue.gated_delta_net)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(5, size=(2, LENGTH)))
+    read = [f"blocks.0.attn.{name}" for name in ("weights", "v", "head_out")]
+
+    def run(key):
+        params = model.init(key)
+        return model.apply(params, tokens, tape=read), model.apply(params, tokens)[0]
+
+    (logits, tape), unread = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
+    weights, v, out = (tape[name] for name in read)
+    assert weights.shape == (2, 2, LENGTH, LENGTH) and (np.triu(weights, 1) == 0).all()
+    assert_near(weights @ v, out, SINGLE)
+    assert_near(unread, logits, {1.0: 1e-5})  # the matrix or chunks, then an MLP and two norms in float32
 
 
 def test_refusals() -> None:
