@@ -17,6 +17,7 @@ from attnlab.models import Transformer
 from attnlab.report.tables import format_number
 from attnlab.studies.measured import Experiment
 from attnlab.studies.measured_lab import MeasuredLab
+from attnlab.studies.reproduce import free_folder
 from attnlab.training import adamw
 
 COLUMNS = {
@@ -111,8 +112,10 @@ def compare(
         m.name: Experiment(task, model_for(task, m, **model), adamw(learning_rate), steps, batch_size)
         for m in mechanisms
     }
-    folder = _fresh(path)
-    lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None))  # type: ignore[arg-type]
+    folder = free_folder("compare") if path is None else Path(path)
+    require(not folder.exists(), "path", str(folder), "a folder that does not exist")
+    folder.mkdir(parents=True)
+    lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None))
     level = _plateau(task) if plateau is None else plateau
     values = {name: {c: tuple(map(float, v)) for c, v in _measure(lab, name, level).items()} for name in names}
     found = Comparison(task, runs[names[0]].model, values, folder)
@@ -141,13 +144,7 @@ def _plateau(task: Any) -> float | None:
 def _measure(lab: MeasuredLab, name: str, plateau: float | None) -> dict[str, np.ndarray]:
     e = lab.experiments[name]
     nothing = np.full(len(lab.run(name).trajectory.seeds), np.nan)
-    tokens = hasattr(e.task, "vocab_size")
-    found = {c: nothing for c in COLUMNS}
-    found["loss"] = lab.loss(name)
-    if tokens:
-        found["accuracy"] = lab.accuracy(name)
-    if hasattr(e.task, "oracle") and tokens:
-        found["oracle_gap"] = lab.gap(name)
+    found = {c: nothing for c in COLUMNS} | lab.usual(name)
     maps = lab.probe(name, analysis.mixing(e.task, parts=("sink", "spread")), label="compare")
     for metric in ("bos_mass", "bos_share", "evenness"):
         if metric in maps:
@@ -157,17 +154,6 @@ def _measure(lab: MeasuredLab, name: str, plateau: float | None) -> dict[str, np
     per_second = lab.run(name).stats["seed_steps_per_second"] * e.batch_size * e.task.length
     found["us_per_token"] = np.full(len(nothing), 1e6 / per_second)
     return found
-
-
-def _fresh(path: str | Path | None) -> Path:
-    folder = Path("runs/compare") if path is None else Path(path)
-    number = 1
-    while path is None and folder.exists():
-        number += 1
-        folder = Path(f"runs/compare-{number}")
-    require(not folder.exists(), "path", str(folder), "a folder that does not exist")
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _write(found: Comparison, lab: MeasuredLab, plateau: float | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -26,7 +25,7 @@ class MeasuredLab(Runs):
 
     def __init__(
         self,
-        source: ModuleType,
+        source: Any,
         folder: Path,
         preset: str,
         seeds: int,
@@ -105,9 +104,12 @@ class MeasuredLab(Runs):
         """Share of the counted positions whose most probable token is the target, `[S]`."""
         return self.evaluate(name, _accuracy, label="accuracy", **options)
 
-    def gap(self, name: str, **options: Any) -> np.ndarray:
-        """Loss above that of the exact oracle on the same sequences, in nats, `[S]`."""
-        return self.evaluate(name, _oracle_gap, label="gap", **options)
+    def usual(self, name: str, **options: Any) -> dict[str, np.ndarray]:
+        """All that the task defines of `loss`, `accuracy` and `oracle_gap`, in one pass, each `[S]`.
+
+        The gap is the loss above that of the exact oracle on the same sequences, in nats.
+        """
+        return self.evaluate(name, _usual, label="usual", **options)
 
     def probe(self, name: str, probe: Callable[[Any, Any], Any], *, label: Any, step: int | None = None) -> Any:
         """`probe(model, params)` of every seed at the end (or at a recorded step of `params`), leaves `[S, ...]`."""
@@ -139,16 +141,27 @@ class MeasuredLab(Runs):
         return analysis.steps_to_leave(*self.loss_curve(name), plateau, share=share, sustained=3)
 
 
+def _counted(values: Any, batch: Any) -> Any:
+    return jnp.sum(values * batch.loss_mask) / losses.total_weight(batch)
+
+
 def _loss(task: Any, output: Any, batch: Any) -> Any:
-    return jnp.sum(losses.natural(task)(output, batch) * batch.loss_mask) / losses.total_weight(batch)
+    return _counted(losses.natural(task)(output, batch), batch)
 
 
 def _accuracy(task: Any, output: Any, batch: Any) -> Any:
-    right = (jnp.argmax(output, axis=-1) == batch.targets).astype(jnp.float32)
-    return jnp.sum(right * batch.loss_mask) / losses.total_weight(batch)
+    return _counted(jnp.argmax(output, axis=-1) == batch.targets, batch)
 
 
 def _oracle_gap(task: Any, output: Any, batch: Any) -> Any:
     best = jnp.log(jnp.maximum(task.oracle(batch), 1e-30))
-    excess = losses.next_token(output, batch) - losses.next_token(best, batch)
-    return jnp.sum(excess * batch.loss_mask) / losses.total_weight(batch)
+    return _counted(losses.next_token(output, batch) - losses.next_token(best, batch), batch)
+
+
+def _usual(task: Any, output: Any, batch: Any) -> dict[str, Any]:
+    measures = {"loss": _loss}
+    if hasattr(task, "vocab_size"):
+        measures["accuracy"] = _accuracy
+        if hasattr(task, "oracle"):
+            measures["oracle_gap"] = _oracle_gap
+    return {name: measure(task, output, batch) for name, measure in measures.items()}

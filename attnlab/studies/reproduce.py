@@ -61,7 +61,7 @@ def reproduce(
     for name in expect or {}:
         if name not in known:
             raise ValueError(f"--expect: got {name!r}; allowed is one of {', '.join(sorted(known))}.")
-    folder = _fresh(study.name, preset) if path is None else Path(path)
+    folder = free_folder(f"{study.name}-{preset}") if path is None else Path(path)
     if folder.exists():
         raise StudyFolderError(
             f"{folder} exists; nothing in it was touched. Give another --path, or go on with `attnlab resume {folder}`."
@@ -157,9 +157,9 @@ def _judge(check: Check, lab: Any, allowed: Interval) -> Verdict:
     return judge(check.claim, values, *allowed, predicted=predicted, seconds=seconds)
 
 
-def _fresh(study: str, preset: str) -> Path:
-    """`runs/<study>-<preset>`, or the first of `-2`, `-3`, ... that is free."""
-    base = Path("runs") / f"{study}-{preset}"
+def free_folder(name: str) -> Path:
+    """`runs/<name>`, or the first of `-2`, `-3`, ... that is free."""
+    base = Path("runs") / name
     free, number = base, 2
     while free.exists():
         free, number = base.with_name(f"{base.name}-{number}"), number + 1
