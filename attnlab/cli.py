@@ -224,15 +224,10 @@ class Resume:
     """A run directory or a study's folder."""
 
     def go(self) -> int:
-        from attnlab.studies.reproduce import SETTINGS, proceed, read_settings
+        if (found := _study_in(self.path)) is not None:
+            from attnlab.studies.reproduce import proceed
 
-        if (self.path / SETTINGS).exists():
-            from attnlab.studies import find
-
-            settings = read_settings(self.path)
-            study = find(settings["study"])
-            _use_cores(settings["seeds"])
-            return _tell(study, proceed(study, self.path, say=_say))
+            return _tell(found[0], proceed(found[0], self.path, say=_say))
         from attnlab.trajectory import read_manifest
 
         _use_cores(read_manifest(self.path)["placement"]["devices"])
@@ -270,14 +265,10 @@ class Report:
     """A run directory or a study's folder."""
 
     def go(self) -> int:
-        from attnlab.studies.reproduce import SETTINGS, read_settings, read_verdicts, write_report
+        if (found := _study_in(self.path)) is not None:
+            from attnlab.studies.reproduce import read_verdicts, write_report
 
-        if (self.path / SETTINGS).exists():
-            from attnlab.studies import find
-
-            settings = read_settings(self.path)
-            study = find(settings["study"])
-            _use_cores(settings["seeds"])
+            study, settings = found
             lab = study.open_lab(self.path, settings["preset"], settings["seeds"], None, _say)
             where = write_report(study, self.path, lab, read_verdicts(self.path), settings, None)
         else:
@@ -377,6 +368,19 @@ def _tell(study: Any, outcome: Any) -> int:
         print(f"failed: {', '.join(failed)}")
     print(f"report: {outcome.path / REPORT}")
     return exit_status(outcome.verdicts)
+
+
+def _study_in(path: Path) -> tuple[Any, dict[str, Any]] | None:
+    """The study whose folder this is, and its settings, with the cores in use; None for a run directory."""
+    from attnlab.studies.reproduce import SETTINGS, read_settings
+
+    if not (path / SETTINGS).exists():
+        return None
+    from attnlab.studies import find
+
+    settings = read_settings(path)
+    _use_cores(settings["seeds"])
+    return find(settings["study"]), settings
 
 
 def _runs_in(path: Path) -> list[Path]:

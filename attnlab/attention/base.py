@@ -13,12 +13,15 @@ Two families share it: `attention.weighted` (a map of pairwise scores, a cache o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from attnlab.config import ConfigError
 
 View = Literal["parallel", "map"]
 Params = Any
@@ -102,6 +105,21 @@ class Mechanism(Protocol):
 def no_params(key: Key[Array, ""], dims: Dims) -> Params:
     """`init` of a mechanism without parameters."""
     return {}
+
+
+def init_slots(name: str, slots: Sequence[Any], key: Key[Array, ""], dims: Dims) -> Params:
+    """The parameters of all slots (None: an empty one) side by side in one dict; slot `n` draws from `fold_in(key, n)`.
+
+    Raises:
+      ConfigError: two slots have a parameter of the same name.
+    """
+    params: Params = {}
+    for number, slot in enumerate(slots):
+        own = {} if slot is None else slot.init(jax.random.fold_in(key, number), dims)
+        if twice := [parameter for parameter in own if parameter in params]:
+            raise ConfigError(f"{name}: two slots have a parameter {twice[0]!r}; rename one of them.")
+        params |= own
+    return params
 
 
 WeightMap = Callable[[Float[Array, "*B T W"], Bool[Array, "*M T W"]], Float[Array, "*B T W"]]

@@ -23,6 +23,7 @@ from attnlab.attention.base import (
     Params,
     SiteFn,
     View,
+    init_slots,
     no_site,
     wants,
 )
@@ -95,14 +96,7 @@ class Recurrent:
 
     def init(self, key, dims: Dims) -> Params:
         """The parameters of all slots, side by side in one dict."""
-        params: Params = {}
-        for number, slot in enumerate((self.feature, self.rule, self.read, self.local)):
-            made = {} if slot is None else slot.init(jax.random.fold_in(key, number), dims)
-            for name, value in made.items():
-                if name in params:
-                    raise ValueError(f"{self.name}: two slots have a parameter {name!r}; rename one of them.")
-                params[name] = value
-        return params
+        return init_slots(self.name, (self.feature, self.rule, self.read, self.local), key, dims)
 
     def has_map(self, head_dim: int) -> bool:
         """Whether there is one mixing matrix per head: not if each channel has its own and there are several."""

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.attention.base import Dims, Params
+from attnlab.attention.base import Dims, Params, init_slots
 from attnlab.attention.pairwise import Tokens
 from attnlab.attention.projections import number_per_head
 from attnlab.config import require
@@ -28,13 +28,7 @@ class Chain:
     slots: tuple[Any, ...]
 
     def init(self, key, dims: Dims) -> Params:
-        params: Params = {}
-        for number, slot in enumerate(self.slots):
-            own = slot.init(jax.random.fold_in(key, number), dims)
-            twice = sorted(set(params) & set(own))
-            require(not twice, "Chain.slots", twice, "slots whose parameters have different names")
-            params |= own
-        return params
+        return init_slots("Chain", self.slots, key, dims)
 
     def __call__(self, params, tokens: Tokens, x, at) -> Tokens:
         for slot in self.slots:

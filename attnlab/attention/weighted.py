@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.attention.base import AttentionOutput, Dims, Params, View, WeightMap, no_params
+from attnlab.attention.base import AttentionOutput, Dims, Params, View, WeightMap, init_slots, no_params
 from attnlab.attention.columns import Columns
 from attnlab.attention.maps import SOFTMAX, LearnedMap
 from attnlab.attention.pairwise import Pairwise, Rows, Tokens
@@ -95,14 +95,9 @@ class Weighted(Pairwise):
 
     def init(self, key, dims: Dims) -> Params:
         """The parameters of all slots, side by side in one dict."""
-        params: Params = {}
         learned_map = self.map if isinstance(self.map, LearnedMap) else None
         slots = (self.columns, self.tokens, self.score, self.temper, self.post, learned_map)
-        for number, slot in enumerate(slots):
-            for name, value in ({} if slot is None else slot.init(jax.random.fold_in(key, number), dims)).items():
-                if name in params:
-                    raise ValueError(f"{self.name}: two slots have a parameter {name!r}; rename one of them.")
-                params[name] = value
+        params = init_slots(self.name, slots, key, dims)
         if self.value_bias:
             shape = (dims.num_heads, dims.head_dim)
             params["value_bias"] = 0.02 * jax.random.normal(jax.random.fold_in(key, len(slots)), shape)

@@ -118,7 +118,7 @@ def test_forget_gates_begin_near_one() -> None:
         (lambda: Length(0), "Length.n: got 0; allowed is an integer >= 1"),
         (
             lambda: Chain((Forget(), Unit(), Forget())).init(jax.random.key(0), DIMS),
-            "Chain.slots: got ['forget', 'forget_bias']; allowed is slots whose parameters have different names",
+            "Chain: two slots have a parameter 'forget'; rename one of them.",
         ),
     ],
 )

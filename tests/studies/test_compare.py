@@ -96,6 +96,13 @@ def test_names_and_settings_of_the_command_line() -> None:
             call()
 
 
+def test_the_help_names_every_task(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ", ".join(map(examples.name_of, examples.TASKS)) in told
+
+
 def test_command(tmp_path, capsys) -> None:
     path = tmp_path / "out"
     command = ["compare", "--task", "paired-recall", "--mechanisms", "softmax", "--steps", "4", "--seeds", "1"]
