@@ -168,7 +168,7 @@ def _write(found: Comparison, lab: MeasuredLab, plateau: float | None) -> None:
     title = f"{len(found.values)} mechanisms on {type(found.task).__name__}"
     levels = {} if plateau is None else {"plateau": plateau}
     drawn = {
-        "comparison": seeds_by_model(panels, title=title, log=(COLUMNS["us_per_token"],)),
+        "comparison": seeds_by_model(panels, title=title),
         "losses": losses(lab, title=f"Training loss on {type(found.task).__name__}", levels=levels),
     }
     write_figures(found.path, drawn)
