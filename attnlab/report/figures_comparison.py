@@ -124,6 +124,7 @@ def curves_by_model(
             axes.annotate(
                 f"{label} {format_number(float(level), 3)}", (0.0, float(level)), (3, 2),
                 xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7.5, color=MUTED,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}, zorder=5,
             )  # fmt: skip
         if log_x:
             log_axis(axes, "x")

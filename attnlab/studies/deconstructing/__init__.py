@@ -243,7 +243,7 @@ STUDY = study(
     f"{PAPER} (2025).",
     (
         Preset("smoke", "identities in full, four tiny models for 40 steps", None, 2),
-        Preset("laptop", "two layers of width 32 on recall, one on Bigram-Backcopy, 15 runs; 2 CPU cores", None, 3),
+        Preset("laptop", "two layers of width 32 on recall, one on Bigram-Backcopy, 15 runs; 2 CPU cores", 3.6, 3),
         Preset("evening", "two and four layers of width 64, 24 runs of 2,000 steps and more; 2 CPU cores", None, 3),
     ),
     (*THEORY, *RECALL, *RESCUE, *COPY, *LOGITS, *INDICATORS, *SMOKE),

@@ -261,7 +261,7 @@ STUDY = study(
         Preset(
             "laptop",
             "three gates and softmax with <s>, two null columns without: width 64, length 64, 800 steps",
-            None,
+            6.9,
             4,
         ),
         Preset(

@@ -180,7 +180,7 @@ STUDY = study(
     presets=(
         Preset("smoke", "a teacher of 60 steps, a student of 20; kernel metrics in full", None, 2),
         Preset(
-            "laptop", "width 64, length 48, 8 pairs: teacher, five students, three from scratch; 2 CPU cores", None, 3
+            "laptop", "width 64, length 48, 8 pairs: teacher, five students, three from scratch; 2 CPU cores", 3.5, 3
         ),
         Preset("evening", "length 128, 16 pairs, 4,000 steps, distilled for 5,000; 2 CPU cores", None, 3),
     ),

@@ -186,7 +186,7 @@ STUDY = study(
     f"Han et al.: {PAPER} (2024).",
     (
         Preset("smoke", "identities in full, three tiny models for 60 steps", None, 2),
-        Preset("laptop", "one layer: paired recall by six mechanisms, regression by three; 2 CPU cores", None, 3),
+        Preset("laptop", "one layer: paired recall by six mechanisms, regression by three; 2 CPU cores", 2.5, 3),
         Preset("evening", "the same with 16 pairs of 64 keys, width 64, 4,000 steps; 2 CPU cores", None, 3),
     ),
     (*IDENTITIES, *MAPS, *TRAINING, *LADDER, *SMOKE),

@@ -173,7 +173,7 @@ STUDY = study(
     "Lin et al.: Forgetting Transformer, arXiv 2503.02130 (2025).",
     presets=(
         Preset("smoke", "the tables of rows in full, two models of 60 steps", None, 2),
-        Preset("laptop", "eight models at length 64, 400 steps, asked at 64 to 1,024; 2 CPU cores", None, 3),
+        Preset("laptop", "eight models at length 64, 400 steps, asked at 64 to 1,024; 2 CPU cores", 2.8, 3),
         Preset("evening", "thirteen models, 2,000 steps, asked at five lengths; 2 CPU cores", None, 4),
     ),
     checks=(*ROWS, *AGAINST_THEORY, *SHAPE, *SMOKE, *LEARNED),

@@ -253,7 +253,7 @@ STUDY = study(
     "Attention Heads, arXiv 2410.13835 (2024). Ramapuram et al.: Sigmoid Self-Attention, arXiv 2409.04431 (2024).",
     (
         Preset("smoke", "two tiny models for 60 steps", None, 2),
-        Preset("laptop", "nine mechanisms with <s>, three without: width 64, length 64, 800 steps", None, 4),
+        Preset("laptop", "nine mechanisms with <s>, three without: width 64, length 64, 800 steps", 6.4, 4),
         Preset("evening", "nineteen mechanisms with <s> and without, the same size", None, 4),
     ),
     (*THEORY_CLAIMS, *SOFTMAX, *MASS, *RISKS, *NOT_HERE, *WITHOUT, *SMOKE),
