@@ -68,8 +68,8 @@ STUDY = Study(
     reference="He, Pan, Chen, Yang: In-Context Linear Regression Demystified, arXiv 2503.12734 (2025).",
     presets=(
         Preset("smoke", "theory in full, tiny batches for 60 steps", None, 2),
-        Preset("laptop", "ten runs of one attention layer, up to 20,000 steps of 256 prompts; 2 CPU cores", None, 8),
-        Preset("evening", "100,000 steps, two tasks at once, a small GPT; 2 CPU cores", None, 8),
+        Preset("laptop", "ten runs of one attention layer, up to 20,000 steps of 256 prompts; 2 CPU cores", 5.1, 8),
+        Preset("evening", "100,000 steps, two tasks at once, a small GPT; 2 CPU cores", 8.9, 8),
         Preset("paper", "500,000 steps as published, and the stack of Garg et al.; an accelerator", None, 8),
     ),
     checks=(
