@@ -66,6 +66,6 @@ def figures(lab: Any, found: Found) -> dict[str, Any]:
     if len(scratch) > 1:
         task = lab.experiments["softmax"].task
         levels = {"guess among those shown": task.plateaus["context"].loss}
-        title = "From scratch, softmax and Taylor leave the plateau; ELU + 1 and undistilled Hedgehog stay"
+        title = "From scratch softmax leaves the plateau, Taylor late if at all; ELU + 1 and Hedgehog at W = I stay"
         drawn["scratch"] = ("Training loss from scratch", losses(lab, scratch, title=title, levels=levels))
     return drawn

@@ -236,6 +236,8 @@ NOTES = """
   3e-3 for 800 steps was taken to save time, for all mechanisms, before the others were run.
 - The band of softmax.sink, the claims risk.sigmoid and risk.relu, and the directions drain.g1_head_more, key_bias.left
   and no_bos.key_bias_more were written down with these seeds in view. They describe them; fresh seeds would test them.
+  The band of g2.sink is that of the earlier measurement, put in place of a wider one after the run: two seeds of four
+  lie inside it.
 
 # What does not carry over from 60M parameters
 - **Row-normalised sigmoid attention sinks** (30 % of heads in 2410.10781): .05 to .07 of dormant rows
