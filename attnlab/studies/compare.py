@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from attnlab import analysis
@@ -70,11 +72,11 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def model_for(task: Any, mechanism: Mechanism, **options: Any) -> Transformer:
-    """The tiny transformer that reads `task`: tokens, or vectors where the task has a width."""
-    width = getattr(task, "width", None)
-    ends: dict[str, Any] = {"vocab_size": getattr(task, "vocab_size", None), "input_dim": width}
-    if ends["vocab_size"] is None:
-        ends["output_dim"] = getattr(task, "num_outputs", width)
+    """The tiny transformer that reads `task` and says what it asks: tokens, or vectors, at either end."""
+    batch = jax.eval_shape(lambda key: task.sample(key, 1), jax.random.key(0))
+    ends: dict[str, Any] = {"vocab_size": getattr(task, "vocab_size", None)}
+    for end, array in (("input_dim", batch.inputs), ("output_dim", batch.targets)):
+        ends[end] = array.shape[-1] if jnp.issubdtype(array.dtype, jnp.floating) else None
     return build(Transformer, {"length": task.length, "mechanism": mechanism, **ends, **options})
 
 
