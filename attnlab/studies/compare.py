@@ -74,6 +74,8 @@ def _spread(values: Sequence[float]) -> str:
 def model_for(task: Any, mechanism: Mechanism, **options: Any) -> Transformer:
     """The tiny transformer that reads `task` and says what it asks: tokens, or vectors, at either end."""
     batch = jax.eval_shape(lambda key: task.sample(key, 1), jax.random.key(0))
+    plain = hasattr(batch.inputs, "dtype")
+    require(plain, "task", task, "one whose inputs are one array", "For LinearRegression: layout='interleaved'.")
     ends: dict[str, Any] = {"vocab_size": getattr(task, "vocab_size", None)}
     for end, array in (("input_dim", batch.inputs), ("output_dim", batch.targets)):
         ends[end] = array.shape[-1] if jnp.issubdtype(array.dtype, jnp.floating) else None

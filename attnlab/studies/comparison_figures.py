@@ -22,4 +22,4 @@ def losses(lab: Any, names: Sequence[str] = (), title: str = "Training loss", **
     for name, (steps, values) in found.items():
         rows = [np.interp(longest, steps, row, right=np.nan) for row in values]
         curves[name] = np.stack(rows)
-    return curves_by_model(longest, curves, title=title, xlabel="training step", ylabel="loss, nats", **options)
+    return curves_by_model(longest, curves, title=title, xlabel="training step", ylabel="training loss", **options)
