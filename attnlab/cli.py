@@ -77,6 +77,8 @@ class Reproduce:
     """Folder for the results; must not exist. Default: a new one under runs/."""
     seeds: int | None = None
     """Number of seeds, in place of the preset's."""
+    first_seed: int = 0
+    """The first of them: 100 tests the claims on seeds 100, 101, ... that nobody has looked at."""
     only: tuple[str, ...] = ()
     """Claims to check (ids or their beginnings, e.g. A16); default: all of the preset."""
     expect: tuple[str, ...] = ()
@@ -91,7 +93,8 @@ class Reproduce:
         _use_cores(seeds)
         from attnlab.studies.reproduce import reproduce
 
-        options = {"path": self.path, "seeds": self.seeds, "only": self.only, "expect": expect}
+        options = {n: getattr(self, n) for n in ("path", "seeds", "first_seed", "only")}
+        options["expect"] = expect
         return _tell(study, reproduce(study, self.preset, say=_say, **options))
 
 
@@ -266,10 +269,10 @@ class Report:
 
     def go(self) -> int:
         if (found := _study_in(self.path)) is not None:
-            from attnlab.studies.reproduce import read_verdicts, write_report
+            from attnlab.studies.reproduce import open_lab, read_verdicts, write_report
 
             study, settings = found
-            lab = study.open_lab(self.path, settings["preset"], settings["seeds"], None, _say)
+            lab = open_lab(study, self.path, settings, None, _say)
             where = write_report(study, self.path, lab, read_verdicts(self.path), settings, None)
         else:
             from attnlab.report.quick import run_report

@@ -47,6 +47,8 @@ class Runs:
 
     Attributes:
       folder, preset, seeds: where, which size, how many seeds.
+      first_seed: they are `first_seed, first_seed + 1, ...`: initial parameters, batches of training. What is
+        measured afterwards on fresh sequences, and what needs no training, is the same whatever the seeds.
       experiments: what the preset trains, by name.
       training_seconds: time spent in training so far (so that a claim's own time can be told from it).
     """
@@ -55,12 +57,13 @@ class Runs:
         self,
         folder: Path,
         preset: str,
+        experiments: Mapping[str, Experiment],
         seeds: int,
         progress: bool | None,
         say: Callable[[str], None],
-        experiments: Mapping[str, Experiment],
+        first_seed: int = 0,
     ):
-        self.folder, self.preset, self.seeds = folder, preset, seeds
+        self.folder, self.preset, self.seeds, self.first_seed = folder, preset, seeds, first_seed
         self._progress, self._say = progress, say
         self.training_seconds = 0.0
         self.experiments = dict(experiments)
@@ -83,14 +86,14 @@ class Runs:
         if path.exists():
             result = training.resume(path, progress=self._progress)
         else:
-            seeds = self.seeds if e.most_seeds is None else min(self.seeds, e.most_seeds)
-            self._say(f"training {name}: {e.steps} steps, {seeds} seeds, batch {e.batch_size}")
+            number = self.seeds if e.most_seeds is None else min(self.seeds, e.most_seeds)
+            self._say(f"training {name}: {e.steps} steps, {number} seeds, batch {e.batch_size}")
             result = training.run(
                 e.task,
                 e.model,
                 e.optimizer,
                 steps=e.steps,
-                seeds=seeds,
+                seeds=range(self.first_seed, self.first_seed + number),
                 batch_size=e.batch_size,
                 microbatch=e.microbatch,
                 record=e.record(),

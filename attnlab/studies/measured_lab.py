@@ -23,16 +23,8 @@ class MeasuredLab(Runs):
 
     experiments: dict[str, Experiment]
 
-    def __init__(
-        self,
-        source: Any,
-        folder: Path,
-        preset: str,
-        seeds: int,
-        progress: bool | None,
-        say: Callable[[str], None],
-    ):
-        super().__init__(folder, preset, seeds, progress, say, source.experiments(preset))
+    def __init__(self, source: Any, folder: Path, preset: str, *rest: Any):
+        super().__init__(folder, preset, source.experiments(preset), *rest)
         self._source = source
 
     def theory(self, part: str) -> Any:

@@ -34,6 +34,7 @@ def reproduce(
     *,
     path: str | Path | None = None,
     seeds: int | None = None,
+    first_seed: int = 0,
     only: Sequence[str] = (),
     expect: Mapping[str, Interval] | None = None,
     progress: bool | None = None,
@@ -45,6 +46,7 @@ def reproduce(
       study, preset: what, and at which size.
       path: the folder; must not exist. Default: `runs/<study>-<preset>`, with a number behind it if that exists.
       seeds: how many, in place of the preset's.
+      first_seed: the first of them; another one is a test on seeds that nobody has looked at.
       only: ids of claims (or their beginnings, `A16`); the others are left out.
       expect: id -> other allowed interval, to try an expectation of your own.
       progress: show bars. say: where to print what goes on (default: nowhere).
@@ -56,6 +58,8 @@ def reproduce(
     seeds = size.seeds if seeds is None else seeds
     if seeds < 1:
         raise ValueError(f"--seeds: got {seeds}; allowed is an integer >= 1.")
+    if first_seed < 0:
+        raise ValueError(f"--first-seed: got {first_seed}; allowed is an integer >= 0.")
     checks = study.shown(preset, only)
     known = {c.claim.id for c in checks}
     for name in expect or {}:
@@ -71,6 +75,7 @@ def reproduce(
         "study": study.name,
         "preset": preset,
         "seeds": seeds,
+        "first_seed": first_seed,
         "only": list(only),
         "expect": {k: list(v) for k, v in (expect or {}).items()},
     }
@@ -86,7 +91,7 @@ def proceed(study: Study, folder: str | Path, *, progress: bool | None = None, s
     preset, began = settings["preset"], time.perf_counter()
     expect: dict[str, Interval] = {k: (v[0], v[1]) for k, v in settings["expect"].items()}
     checks = study.shown(preset, settings["only"])
-    lab = study.open_lab(folder, preset, settings["seeds"], progress, say)
+    lab = open_lab(study, folder, settings, progress, say)
     verdicts = []
     for check in checks:
         verdict = _judge(check, lab, expect.get(check.claim.id, check.interval(preset)))
@@ -107,6 +112,11 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
         raise StudyFolderError(f"{folder} is no study's folder: it has no {SETTINGS}.") from error
     except json.JSONDecodeError as error:
         raise StudyFolderError(f"{file} is damaged ({error}). Run the study again into another folder.") from error
+
+
+def open_lab(study: Study, folder: Path, settings: Mapping[str, Any], progress: bool | None, say: Any) -> Any:
+    """The lab of a study's folder. (Folders written before there was a choice of seeds began at 0.)"""
+    return study.open_lab(folder, settings["preset"], settings["seeds"], progress, say, settings.get("first_seed", 0))
 
 
 def read_verdicts(folder: str | Path) -> tuple[Verdict, ...]:
@@ -130,8 +140,10 @@ def write_report(
     drawn = study.figures(lab)
     files = write_figures(folder / FIGURES, {name: figure for name, (_, figure) in drawn.items()})
     where = environment()
+    first = settings.get("first_seed", 0)
     command = f"attnlab reproduce {study.name} --preset {settings['preset']} --seeds {settings['seeds']}"
-    size = f"Preset {settings['preset']}, {settings['seeds']} seeds"
+    command += f" --first-seed {first}" if first else ""
+    size = f"Preset {settings['preset']}, {settings['seeds']} seeds" + (f" from {first} on" if first else "")
     took = "" if seconds is None else f", {seconds / 60:.1f} minutes"
     packages = {k: v for k, v in where["packages"].items() if v}
     versions = {**packages, "python": where["python"], "devices": where["devices"], "source": where["source"]}

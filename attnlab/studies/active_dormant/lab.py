@@ -24,8 +24,8 @@ EVALUATION = 256  # sequences behind every final number, as in the specification
 class Lab(Runs):
     """The runs of one preset in `folder`, and everything measured on them."""
 
-    def __init__(self, folder: Path, preset: str, seeds: int, progress: bool | None, say: Callable[[str], None]):
-        super().__init__(folder, preset, seeds, progress, say, experiments(preset))
+    def __init__(self, folder: Path, preset: str, *rest: Any):
+        super().__init__(folder, preset, experiments(preset), *rest)
 
     # Theory and task
 

@@ -185,7 +185,7 @@ _RUNGS = {
     "mean": "Uniform attention answers the mean label",
     "gd": "Linear attention is one step of gradient descent",
     "inline": "InLine is one debiased step from the mean label",
-    "centred": "InLine less uniform attention is the debiased step",
+    "debiased": "InLine less uniform attention is the debiased step",
     "delta": "The delta rule is online descent",
     "softmax": "A softmax head is a kernel smoother",
     "ridge": "Mesa is ridge regression",

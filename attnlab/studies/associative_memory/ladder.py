@@ -28,7 +28,6 @@ DIM = 8
 LENGTHS = (2, 4, 8, 16, 32, 64)
 NOISY = icl.Setting(DIM, LENGTHS[-1], 0.1, noisy_query=False)
 CLEAN = icl.Setting(DIM, LENGTHS[-1], 0.0, noisy_query=False)
-RUNGS = ("mean", "gd", "inline", "delta", "softmax", "ridge")
 TINY = 1e-5  # the ridge that stands for 0
 
 
@@ -95,7 +94,7 @@ def answers(setting: icl.Setting, prompts: Prompts, draws: int) -> dict[str, np.
         "mean": mean,
         "gd": apply(hebb, prompts, q=_at_lengths({n: s[0] for n, s in steps.items()}) / count),
         "inline": inline,
-        "centred": inline - mean,
+        "debiased": inline - mean,
         "delta": apply(Recurrent("delta", Delta(beta=FixedBeta(1.0))), prompts, k=rate, v=rate),
         "softmax": mu * apply(named(softmax, "softmax", scale=1.0), prompts, q=omega),
         "ridge": apply(Recurrent("ridge", Mesa(gated=False, ridge=ridge)), prompts),
@@ -115,9 +114,6 @@ def risks(lab: Any, setting: icl.Setting) -> dict[str, dict[str, np.ndarray]]:
     for name, law in catalogue.predict_ladder(setting, LENGTHS, draws).items():
         slack = 0.0 if law.band is None else (law.band[1] - law.values) / 4
         found[name] |= {"law": law.values, "law_error": np.broadcast_to(slack, law.values.shape)}
-    # The ladder has the debiased step, which InLine takes from the mean label: `E ybar^2 = (1 + s2)/L` more.
-    found["centred"] |= {"law": found["inline"]["law"], "law_error": found["inline"]["law_error"]}
-    found["inline"]["law"] = found["inline"]["law"] + (1 + setting.noise_variance) / np.array(LENGTHS)
     return found
 
 

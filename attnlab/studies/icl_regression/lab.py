@@ -29,8 +29,8 @@ class Lab(Runs):
 
     experiments: dict[str, Experiment]
 
-    def __init__(self, folder: Path, preset: str, seeds: int, progress: bool | None, say: Callable[[str], None]):
-        super().__init__(folder, preset, seeds, progress, say, experiments(preset))
+    def __init__(self, folder: Path, preset: str, *rest: Any):
+        super().__init__(folder, preset, experiments(preset), *rest)
         self.prompts = PROMPTS.get(preset, MANY_PROMPTS)
 
     def theory(self, part: str) -> Any:

@@ -73,7 +73,7 @@ def _ladder(lab: Any, names: list[str]) -> Any:
     risk = "risk on regression, labels of variance 1 (lines: the best of theory)"
     rows = {name.removeprefix("regression "): lab.loss(name) for name in names}
     theory = lab.theory("ladder")
-    levels = {risk: {"InLine": theory["inline"], "softmax": theory["softmax"]}}
+    levels = {risk: {"InLine": theory["debiased"], "softmax": theory["softmax"]}}
     recall = {name: lab.accuracy(f"recall {name}") for name in rows}
     title = "Recall rises from order 0 over order 1 to softmax; for a linear function order 1 beats softmax"
     return seeds_by_model({"accuracy on paired recall": recall, risk: rows}, title=title, levels=levels)

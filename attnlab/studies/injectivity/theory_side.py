@@ -89,7 +89,7 @@ def bound(lab: Any) -> dict[str, float]:
 
 
 def ladder(lab: Any) -> dict[str, float]:
-    """Risks of the best one-step predictors on the preset's regression: `mean`, `inline`, `softmax`, `gd`."""
+    """Risks of the best one-step predictors on the preset's regression: `mean`, `inline`, `debiased`, `softmax` ..."""
     from theory.icl import Setting
 
     law = lab.experiments["regression inline"].task.task
