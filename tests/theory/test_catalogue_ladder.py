@@ -34,6 +34,37 @@ def test_uniform_attention_and_the_mean_label(noise: float) -> None:
     assert_risk(y.mean(axis=1), beta, query, last, float(catalogue.mean_label_risk(6, data)))
 
 
+@pytest.mark.parametrize(("noise", "noisy_query"), [(0.0, True), (0.3, True), (0.3, False)])
+@pytest.mark.parametrize("output", [1.0, 0.4, 0.0])
+def test_inline_adds_the_mean_label_to_the_debiased_step(output: float, noise: float, noisy_query: bool) -> None:
+    """By its weights `c (1/L + (q . k_l - mean) / L)`; `c = 0` with ever larger queries is the step alone."""
+    data = icl.Setting(4, 7, noise, noisy_query=noisy_query)
+    x, y, beta, query, last = prompts(data, 40_000, 5)
+    step = icl.dgd_optimum(data)
+    logits = step.eta * np.einsum("bld,bd->bl", x, query)  # c e: what the queries and the output matrix make together
+    weights = (output + logits - logits.mean(axis=1, keepdims=True)) / data.context
+    np.testing.assert_allclose(weights.sum(axis=1), output, atol=1e-12)  # seven terms of size one in float64
+    expected = float(catalogue.inline_risk(7, data, output))
+    assert_risk((weights * y).sum(axis=1), beta, query, last, expected)
+    # Two closed forms of the same number.
+    assert catalogue.inline_risk(7, data, 0.0) == pytest.approx(step.risk, rel=1e-12)
+    assert expected - step.risk == pytest.approx(output**2 * (catalogue.mean_label_risk(7, data) - data.floor - 1))
+
+
+def test_no_other_step_is_better_for_inline() -> None:
+    """The mean label does not move the best scale of queries: both sides of it cost what the step alone pays."""
+    data = icl.Setting(4, 7, 0.3)
+    x, y, beta, query, _ = prompts(data, 40_000, 6)
+    logits, eta = np.einsum("bld,bd->bl", x, query), icl.dgd_optimum(data).eta
+    for other in (0.7 * eta, 1.3 * eta):
+        answer = (1 / 7 + other * (logits - logits.mean(axis=1, keepdims=True)) / 7) * y
+        gap = catalogue.inline_risk(7, data, 0.0) - icl.dgd_risk(other, data)
+        assert gap < -0.01
+        squared = ((beta * query).sum(axis=1) - answer.sum(axis=1)) ** 2 + data.noise_variance
+        expected = float(catalogue.inline_risk(7, data) - gap)
+        assert abs(squared.mean() - expected) < 4 * squared.std() / np.sqrt(squared.size)  # four standard errors
+
+
 @pytest.mark.parametrize(("noise", "noisy_query"), [(0.0, True), (0.5, True), (0.5, False)])
 @pytest.mark.parametrize(("rate", "normalised"), [(1.0, True), (0.4, True), (0.08, False)])
 def test_delta_rule(rate: float, normalised: bool, noise: float, noisy_query: bool) -> None:
@@ -101,14 +132,16 @@ def test_ladder() -> None:
     np.testing.assert_allclose(clean["ridge"].values, (0.75, 0, 0), atol=1e-15)
     noisy = catalogue.predict_ladder(icl.Setting(8, 8, 0.1), lengths, 300)
     for rungs in (clean, noisy):
-        mean, gd, inline, delta, softmax, ridge = (
-            rungs[k].values for k in ("mean", "gd", "inline", "delta", "softmax", "ridge")
+        mean, gd, inline, debiased, delta, softmax, ridge = (
+            rungs[k].values for k in ("mean", "gd", "inline", "debiased", "delta", "softmax", "ridge")
         )
         # Ridge is Bayes (to four errors of 300 prompts, 2 %); one step beats the mean; one pass beats one step.
-        assert (ridge < 1.02 * np.stack([mean, gd, inline, delta, softmax])).all()
+        assert (ridge < 1.02 * np.stack([mean, gd, inline, debiased, delta, softmax])).all()
         assert (gd < mean).all() and (inline < mean).all() and (delta < gd).all()
-        # Means cost what they estimate: with centred inputs InLine is behind linear attention. One softmax head too.
-        assert (inline > gd).all() and (softmax > gd).all()
+        # Means cost what they estimate: with centred inputs a debiased step is behind a plain one, and InLine, which
+        # answers the mean label besides, behind that by (1 + s2)/L. One softmax head is behind too.
+        assert (debiased > gd).all() and (softmax > gd).all()
+        np.testing.assert_allclose((inline - debiased) * lengths, 1.1 if rungs is noisy else 1.0, rtol=1e-12)
         assert all(p.assumptions and p.steps.tolist() == list(lengths) for p in rungs.values())
 
 
@@ -127,6 +160,10 @@ def test_half_of_the_risk() -> None:
 def test_ladder_errors_name_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="isotropic"):
         catalogue.mean_label_risk(4, icl.Setting(2, 4, mean=1.0))
+    with pytest.raises(ValueError, match="lengths"):
+        catalogue.inline_risk(1, icl.Setting(2, 4))
+    with pytest.raises(ValueError, match="output"):
+        catalogue.inline_risk(4, icl.Setting(2, 4), np.inf)
     with pytest.raises(ValueError, match=r"setting\.dim"):
         catalogue.delta_risk(4, icl.Setting(2, 4, 0.1))
     with pytest.raises(ValueError, match="lengths"):

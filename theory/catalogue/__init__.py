@@ -78,7 +78,14 @@ from theory.catalogue.householder import (
     parity_states,
     reflections,
 )
-from theory.catalogue.ladder import best_delta_risk, delta_risk, least_norm_risk, mean_label_risk, predict_ladder
+from theory.catalogue.ladder import (
+    best_delta_risk,
+    delta_risk,
+    inline_risk,
+    least_norm_risk,
+    mean_label_risk,
+    predict_ladder,
+)
 from theory.catalogue.planted import lssa_match, lssa_ratio_bound, lssar_match, softmax_match
 from theory.catalogue.regularity import (
     SigmoidBound,
@@ -151,6 +158,7 @@ __all__ = [
     "householder_eigenvalues",
     "initial_row_sum",
     "inline_readout",
+    "inline_risk",
     "inline_weights",
     "largest_weight",
     "least_norm_risk",

@@ -2,7 +2,8 @@
 
     mean      uniform attention, the mean label           order 0
     gd        linear attention, one best step             `theory.icl.gd_optimum`
-    inline    InLine, one best debiased step              `theory.icl.dgd_optimum`
+    inline    InLine, the mean label and a debiased step  `inline_risk`
+    debiased  the best debiased step alone                `theory.icl.dgd_optimum`
     delta     delta rule, one pass of online descent      `delta_risk`, `best_delta_risk`
     softmax   one best softmax head                       `theory.icl.exact_one_head`, by Monte Carlo
     ridge     Mesa, recursive least squares               `theory.icl.bayes_risk`, by Monte Carlo; `least_norm_risk`
@@ -39,6 +40,28 @@ def mean_label_risk(lengths: ArrayLike, setting: Setting) -> Float[np.ndarray, "
     """
     data = _isotropic(setting)
     return np.asarray(data.floor + 1 + (1 + data.noise_variance) / check.whole("lengths", lengths))
+
+
+def inline_risk(lengths: ArrayLike, setting: Setting, output: float = 1.0) -> Float[np.ndarray, " ..."]:
+    """Risk of InLine attention at its best scale of queries, with its output multiplied by `c`:
+
+        floor + 1 - a eta + c^2 (1 + s2)/L,    a = (L - 1)/L,    eta = 1 / (1 + (1 + s2) d/L).
+
+    Derivation: InLine answers `c (ybar + (e/L) sum_l (y_l - ybar) (x_l - xbar) . x_q)`, the mean label plus a debiased
+    step from 0 of size `c e`. The query is independent of the context and has mean 0, so that the product of the two
+    parts averages to 0, and `E ybar^2 = E (beta . xbar)^2 + s2/L = (1 + s2)/L` is added to the risk of the step,
+    whatever its size: the best step is that of `theory.icl.dgd_optimum`. With an output matrix after the mixing `c` is
+    free, and `c -> 0` at `c e = eta` leaves the step alone; mixing by itself has `c = 1`.
+
+    Args:
+      lengths: `L`, any shape, at least 2.
+      setting: isotropic; its own context does not count.
+      output: `c`.
+    """
+    data, c = _isotropic(setting), check.number("output", output)
+    length = check.whole("lengths", lengths, 2)
+    eta = 1 / (1 + (1 + data.noise_variance) * data.dim / length)
+    return np.asarray(data.floor + 1 - (1 - 1 / length) * eta + c**2 * (1 + data.noise_variance) / length)
 
 
 def delta_risk(
@@ -124,7 +147,8 @@ def least_norm_risk(lengths: ArrayLike, setting: Setting) -> Float[np.ndarray, "
 def predict_ladder(
     setting: Setting, lengths: Sequence[int], prompts: int = 2000, *, seed: int = 0
 ) -> dict[str, Prediction]:
-    """The rungs by name, each a curve over the number of pairs: `mean`, `gd`, `inline`, `delta`, `softmax`, `ridge`.
+    """The rungs by name, each a curve over the number of pairs: `mean`, `gd`, `inline`, `debiased`, `delta`, `softmax`,
+    `ridge`.
 
     Args:
       setting: isotropic; its context is replaced by each of `lengths`.
@@ -141,13 +165,14 @@ def predict_ladder(
     def curve(name: str, values: check.Array, reference=here, more: str = "") -> Prediction:
         return Prediction(f"risk of {name}", n, values, None, reference, (*assumptions, more) if more else assumptions)
 
-    best = [(icl.gd_optimum(data.at(int(m))).risk, icl.dgd_optimum(data.at(int(m))).risk) for m in n]
+    at_best = "the step is best at each length"
     rungs = {
         "mean": curve("the mean label", mean_label_risk(n, data)),
-        "gd": curve(
-            "linear attention", np.array([plain for plain, _ in best]), one_step, "the step is best at each length"
+        "gd": curve("linear attention", np.array([icl.gd_optimum(data.at(int(m))).risk for m in n]), one_step, at_best),
+        "inline": curve("InLine", inline_risk(n, data), here, at_best),
+        "debiased": curve(
+            "a debiased step", np.array([icl.dgd_optimum(data.at(int(m))).risk for m in n]), here, at_best
         ),
-        "inline": curve("InLine", np.array([centred for _, centred in best]), here, "the step is best at each length"),
         "delta": curve("the delta rule", best_delta_risk(n, data), here, "the best rate at every pair"),
         "softmax": icl.predict_context_risk(data, [int(m) for m in n], "one_head", prompts, seed=seed),
     }
