@@ -7,6 +7,16 @@ sequence; 0 is the filler. Behind the pairs there are `(T - 2C) / 2` slots of tw
 the pairs before it, from those left, with probability in proportion to `g^(a - 1)`, `g = 1, 2, ...`, and its key stands
 at the first place of it. What is asked there is the value, which is never shown again.
 
+Fillers that are drawn from all tokens, as the published code does, collide with keys. With `F = T - 2 C passes - C`
+places behind the pairs that ask nothing, each filler is one of the `C` keys with probability `C / V`, by itself:
+
+    repeats  F C / V  a sequence     touched  1 - (1 - C / V)^F  of the sequences     (`MQAR.collisions`)
+
+At V = 8192 this is rare for few pairs (T = 64, C = 4: 0.025 repeats, 2.5 % of the sequences) and common for many
+(T = 512, C = 64: 2.5 repeats, 92 %); in a small vocabulary (V = 64, T = 48, C = 8) it is 3 repeats and 96 %. A repeat
+is a key that asks nothing and is not followed by its value: a model that reads the last occurrence of a key, not the
+first, is then wrong. Here fillers avoid the keys of their sequence unless the published behaviour is asked for.
+
 Reference: Arora, Eyuboglu, Timalsina, Johnson, Poli, Zou, Rudra, Ré, Zoology: Measuring and Improving Recall in
 Efficient Language Models, arXiv 2312.04927, and the generator of its code.
 """
@@ -16,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +44,15 @@ Fillers = Literal["zero", "random", "any"]
 FIGURE_2 = {64: 4, 128: 8, 256: 16, 512: 64}  # the pairs of each length
 
 
+class Collisions(NamedTuple):
+    """How fillers show the keys of their sequence: expected number of `repeats`, share of sequences `touched` by any,
+    and expected number of fillers `before` a query that show its own key, the mean over queries."""
+
+    repeats: float
+    touched: float
+    before: float
+
+
 @dataclass(frozen=True)
 class MQAR:
     """Multi-query associative recall with the published law of keys, values and gaps.
@@ -45,8 +64,8 @@ class MQAR:
       power: `a > 0`; small favours short gaps, 1 draws all slots alike.
       fillers: what stands where no key is asked, after the pairs. `zero`: the token 0 (the paper's figure 2).
         `random`: independent, uniform over all tokens but the keys of the sequence, so that a key behind the pairs is
-        always asked. `any`: uniform over all tokens (the default of the published code), so that a filler may repeat a
-        key and be followed by a token that is not its value.
+        always asked. `any`: independent, uniform over all tokens (the default of the published code), so that a filler
+        may repeat a key and be followed by a token that is not its value; how often: `collisions`.
       passes: how often the pairs are shown (2: just read twice, arXiv 2407.05483).
 
     A batch has as target the value at the places that ask, where alone `loss_mask` is 1, and 0 elsewhere.
@@ -108,10 +127,12 @@ class MQAR:
 
     def describe(self) -> str:
         """A few lines of text: sizes, fillers, and what partial knowledge achieves."""
+        met = self.collisions
+        told = f" (show keys {met.repeats:.3g}x a sequence, in {met.touched:.1%} of them)" * (self.fillers == "any")
         return "\n".join(
             [
                 f"MQAR, V = {self.vocab_size} ({self.num_keys} keys, {self.num_values} values), T = {self.length}",
-                f"{self.num_pairs} pairs, shown {self.passes}x, power {self.power:g}, fillers {self.fillers}",
+                f"{self.num_pairs} pairs, shown {self.passes}x, power {self.power:g}, fillers {self.fillers}{told}",
                 f"oracle 0 nats; plateaus: {answers.lines(self.plateaus)}",
                 self.reference,
             ]
@@ -184,13 +205,28 @@ class MQAR:
         """`Float[C, slots]`: the probability that pair `i` is asked at slot `g`. Early pairs are asked sooner."""
         return slot_law(self.slot_weights, self.num_pairs)
 
+    @property
+    def collisions(self) -> Collisions:
+        """How often fillers show keys: derived; all zero unless `fillers="any"` (and 0 is no key).
+
+        repeats: `F C / V`. touched: `1 - (1 - C / V)^F`. before: the fillers before the query at slot `g - 1` are the
+        `2 (g - 1)` places before it less the queries there, and of two queries one is before the other:
+        `(E[2 (g - 1)] - (C - 1) / 2) / V`.
+        """
+        if self.fillers != "any":
+            return Collisions(0.0, 0.0, 0.0)
+        places, share = self.length - self.context - self.num_pairs, self.num_pairs / self.vocab_size
+        ahead = 2.0 * self.slot_law.mean(axis=0) @ np.arange(self.slot_law.shape[1]) - (self.num_pairs - 1) / 2
+        return Collisions(places * share, 1.0 - (1.0 - share) ** places, float(ahead) / self.vocab_size)
+
     @cached_property
     def plateaus(self) -> dict[str, Plateau]:
         """What the best predictors pay that know less than the oracle.
 
-        vocabulary: nothing. values: which tokens can be values. context: which values this sequence holds. place: also
-        at which slot it stands, hence which pairs are likely, but not which key it reads. (A pair draws its slot before
-        the pairs behind it do, so that the place of a query says something about its answer: accuracy is above `1/C`
+        vocabulary: nothing, `log V`. values: which tokens can be values, `log(V - V // 2)`. context: which values this
+        sequence holds, `log C` and right in `1/C`, where training stands before recall sets in. place: also at which
+        slot it stands, hence which pairs are likely, but not which key it reads. (A pair draws its slot before the
+        pairs behind it do, so that the place of a query says something about its answer: accuracy is above `1/C`
         without any recall.)
         """
         found = {"vocabulary": self.vocab_size, "values": self.num_values, "context": self.num_pairs}

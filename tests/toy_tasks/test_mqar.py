@@ -14,7 +14,7 @@ SIZE = 2048
 SURE = 1e-4  # a right law gives a smaller p-value once in 10^4 keys; the key is fixed
 TASKS = {
     "catalogue": MQAR(64, 48, 8),
-    "any": MQAR(33, 24, 3, fillers="any", power=1.0),
+    "any": MQAR(33, 24, 3, fillers="any", power=0.3),
     "twice": MQAR(32, 36, 4, fillers="zero", passes=2),
 }
 
@@ -144,6 +144,36 @@ def test_published_fillers_are_uniform_over_everything(drawn):
     assert task.vocab_size == 33  # an odd vocabulary has one value more
     repeats = (np.asarray(batch.inputs)[:, :, None] == np.asarray(keys)[:, None, :]).any(-1) & filler
     assert repeats[filler].mean() == pytest.approx(3 / 33, abs=4.5 * np.sqrt(3 / 33 / filler.sum()))
+
+
+def test_collisions_are_as_often_as_computed(drawn):
+    """Counted in loops: fillers that show a key, sequences with any, fillers that show a query's own key before it."""
+    task, batch = TASKS["any"], drawn["any"]
+    inputs, query = np.asarray(batch.inputs), np.asarray(batch.positions["query"])
+    repeats, before = np.zeros(SIZE), np.zeros(SIZE)
+    for b, row in enumerate(inputs):
+        keys = row[0 : 2 * task.num_pairs : 2]
+        fillers = [t for t in range(task.context, task.length) if not query[b, t]]
+        repeats[b] = sum(row[t] in keys for t in fillers)
+        asked = np.flatnonzero(query[b])
+        before[b] = np.mean([sum(row[s] == row[t] for s in fillers if s < t) for t in asked])
+    exact = task.collisions
+    for counted, wanted in ((repeats, exact.repeats), (repeats > 0, exact.touched), (before, exact.before)):
+        assert counted.mean() == pytest.approx(wanted, abs=4.5 * counted.std() / np.sqrt(SIZE))
+    assert "(show keys" in task.describe()
+
+
+def test_collisions_of_the_published_cells():
+    """The numbers that the module's text gives."""
+    for vocab_size, length, pairs, repeats, touched in (
+        (8192, 64, 4, 0.0254, 0.0251),
+        (8192, 512, 64, 2.5, 0.9187),
+        (64, 48, 8, 3.0, 0.9594),
+    ):
+        found = MQAR(vocab_size, length, pairs, fillers="any").collisions
+        assert found[:2] == (pytest.approx(repeats, abs=5e-5), pytest.approx(touched, abs=5e-5))
+        assert 0 < found.before < found.repeats / pairs  # of the repeats of one key, those before its query
+    assert MQAR(64, 48, 8).collisions == MQAR(64, 48, 8, fillers="zero").collisions == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["any", "twice"])
