@@ -36,7 +36,7 @@ TWO_HEADS = ("g1", "g1_shared")
 """Runs with two heads, `two_...`: with one, a gate shared by the heads is the gate of the head."""
 
 COLUMNS = ("sink_logit", "key_bias")
-AT_LAPTOP = ("softmax", "g1", "g1_head", "g1_constant")
+AT_LAPTOP = ("softmax", "g1", "g1_head", "g1_constant", "g2", "g3", "g4", "g5")
 
 
 def experiments(preset: str) -> dict[str, Experiment]:

@@ -10,7 +10,7 @@ from attnlab.report.figures_comparison import curves_by_model, seeds_by_model
 from attnlab.studies.gated.dose import DOSES, response
 from attnlab.studies.gated.identities import measured
 from attnlab.studies.sinks_by_mechanism.figures import LABELS, finding, panels
-from attnlab.studies.sinks_by_mechanism.measures import MAPS, gated, of, written
+from attnlab.studies.sinks_by_mechanism.measures import MAPS, of, written
 
 OURS = LABELS | {
     "g1": "G1, output",
@@ -54,7 +54,7 @@ def figures(lab: Any) -> dict[str, Any]:
 def _gates(lab: Any, names: list[str]) -> Any:
     def gate(which: str) -> Any:
         def measure(name: str) -> Any:
-            if not gated(name):
+            if not label(name).startswith("G"):
                 return lambda lab: np.full(lab.seeds, np.nan)
             return lambda lab: lab.mixing(name, f"gate_{which}", **MAPS)
 
@@ -63,8 +63,8 @@ def _gates(lab: Any, names: list[str]) -> Any:
     measures = {
         "share of dormant rows on <s>": lambda n: of(n, "bos_share_dormant"),
         "mass on <s> that gets out": written,
-        "output gate on dormant queries": gate("dormant"),
-        "output gate on triggers": gate("active"),
+        "mean gate at dormant queries": gate("dormant"),
+        "mean gate at triggers": gate("active"),
         "value of <s> over the mean of the others": lambda n: of(n, "value_drain"),
         "largest coordinate of the stream": lambda n: of(n, "stream_peak"),
     }

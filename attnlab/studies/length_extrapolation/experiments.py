@@ -52,6 +52,7 @@ def models(length: int) -> dict[str, tuple[Any, str]]:
         "lssar_rope": (mechanisms.lssar, "rope"),
         "sigmoid_rope": (mechanisms.sigmoid_for(length), "rope"),
         "lssa": (mechanisms.lssa, "none"),
+        "log_count": (replace(mechanisms.log_count, temper=mechanisms.LogCount(length)), "none"),
         "log_count_rope": (replace(mechanisms.log_count, temper=mechanisms.LogCount(length)), "rope"),
         "ssa_rope": (mechanisms.ssa_query, "rope"),
         "lssa_rope": (mechanisms.lssa, "rope"),
@@ -59,7 +60,10 @@ def models(length: int) -> dict[str, tuple[Any, str]]:
     }
 
 
-LAPTOP = ("softmax", "softmax_rope", "alibi", "forgetting", "ssa", "lssar", "lssar_rope", "sigmoid_rope")
+LAPTOP = (
+    "softmax", "softmax_rope", "alibi", "forgetting", "ssa", "lssar", "lssar_rope", "sigmoid_rope", "log_count",
+    "log_count_rope",
+)  # fmt: skip
 
 
 def experiments(preset: str) -> dict[str, Experiment]:
