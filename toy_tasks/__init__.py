@@ -28,6 +28,7 @@ from toy_tasks.regression_predictors import (
     bayes,
     on_prefixes,
 )
+from toy_tasks.single_recall import SingleRecall
 
 TASKS = (
     BigramBackcopy,
@@ -39,6 +40,7 @@ TASKS = (
     Denoising,
     Passkey,
     Induction,
+    SingleRecall,
 )
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Predictor",
     "Prompt",
     "Ridge",
+    "SingleRecall",
     "SoftmaxHeads",
     "Task",
     "TaskWithOracle",

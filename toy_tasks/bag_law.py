@@ -1,4 +1,4 @@
-"""Balls in boxes: `balls` values drawn uniformly from `boxes`, and how well their counts alone predict one of them.
+"""Balls in boxes: `balls` values drawn uniformly from `boxes`, how many there are, how well their counts predict one.
 
 Given the counts `c_v`, the value of a ball chosen at random is `v` with probability `c_v / balls`. Exact, in float64.
 """
@@ -29,6 +29,16 @@ def bag_accuracy(balls: int, boxes: int) -> float:
         below = _power(np.where(np.arange(balls + 1) <= largest, law, 0.0), boxes)[balls] / _poisson(balls, balls)
         total += 1.0 - min(below, 1.0)
     return total / balls
+
+
+def distinct_law(balls: int, boxes: int) -> np.ndarray:
+    """`Float[m + 1]`, `m = min(balls, boxes)`: the probability that exactly so many boxes hold a ball."""
+    law = np.zeros(min(balls, boxes) + 1)
+    law[0] = 1.0
+    filled = np.arange(len(law)) / boxes
+    for _ in range(balls):
+        law = law * filled + np.append(0.0, (law * (1.0 - filled))[:-1])
+    return law
 
 
 def _power(law: np.ndarray, times: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from toy_tasks import (
     Parity,
     Passkey,
     Plateau,
+    SingleRecall,
     TaskWithOracle,
 )
 
@@ -30,6 +31,7 @@ MADE = (
     Denoising(2, 5, 2, ask="prefix"),
     Passkey(1, 3, 2, 6),
     Induction(8, 6, (2, 4)),
+    SingleRecall(3, 2, 3),
 )
 COUNT = 2
 # Normal numbers: their polynomials are contracted in a compiled program and not outside of one (a few units of 1e-7)

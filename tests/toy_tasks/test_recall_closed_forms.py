@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toy_tasks.bag_law import bag_accuracy, bag_entropy
+from toy_tasks.bag_law import bag_accuracy, bag_entropy, distinct_law
 from toy_tasks.slot_law import slot_law
 
 
@@ -50,6 +50,9 @@ def test_bags_sum_over_all_fillings(balls, boxes):
         largest.append(share.max())
     assert bag_entropy(balls, boxes) == pytest.approx(np.mean(entropies), abs=1e-12)
     assert bag_accuracy(balls, boxes) == pytest.approx(np.mean(largest), abs=1e-12)
+    filled = [len(set(filling)) for filling in itertools.product(range(boxes), repeat=balls)]
+    law = distinct_law(balls, boxes)
+    np.testing.assert_allclose(law, np.bincount(filled, minlength=len(law)) / boxes**balls, atol=1e-15)
 
 
 @pytest.mark.parametrize(("balls", "boxes"), [(16, 64), (48, 64), (200, 64)])
