@@ -29,6 +29,7 @@ from toy_tasks.regression_predictors import (
     on_prefixes,
 )
 from toy_tasks.single_recall import SingleRecall
+from toy_tasks.stacked_recall import FixedReadout, StackedRecall
 
 TASKS = (
     BigramBackcopy,
@@ -41,6 +42,7 @@ TASKS = (
     Passkey,
     Induction,
     SingleRecall,
+    StackedRecall,
 )
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "DebiasedStep",
     "Denoising",
     "ExpectedRisks",
+    "FixedReadout",
     "GradientStep",
     "GraphWalk",
     "Induction",
@@ -69,6 +72,7 @@ __all__ = [
     "Ridge",
     "SingleRecall",
     "SoftmaxHeads",
+    "StackedRecall",
     "Task",
     "TaskWithOracle",
     "Zero",

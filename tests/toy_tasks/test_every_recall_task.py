@@ -20,6 +20,7 @@ from toy_tasks import (
     Passkey,
     Plateau,
     SingleRecall,
+    StackedRecall,
     TaskWithOracle,
 )
 
@@ -32,7 +33,10 @@ MADE = (
     Passkey(1, 3, 2, 6),
     Induction(8, 6, (2, 4)),
     SingleRecall(3, 2, 3),
+    StackedRecall(6, 5, 4, 3),
+    StackedRecall(6, 5, 4, 3, answer="vectors"),
 )
+DRAWS_NORMALS = (Denoising,)
 COUNT = 2
 # Normal numbers: their polynomials are contracted in a compiled program and not outside of one (a few units of 1e-7)
 ROUNDING = 1e-5
@@ -42,8 +46,12 @@ def name_of(task) -> str:
     return type(task).__name__
 
 
+def says_vectors(task) -> bool:
+    return not hasattr(task, "vocab_size")
+
+
 def outputs_width(task) -> int:
-    return task.dim if isinstance(task, Denoising) else task.vocab_size
+    return task.dim if says_vectors(task) else task.vocab_size
 
 
 def same(a, b, exact: bool) -> None:
@@ -80,7 +88,7 @@ def test_they_are_tasks():
 
 @pytest.mark.parametrize("place", range(len(MADE)), ids=[name_of(task) for task in MADE])
 def test_same_key_same_batch_under_jit_and_vmap(keys, compiled, plain, place):
-    task, exact = MADE[place], not isinstance(MADE[place], Denoising)
+    task, exact = MADE[place], not isinstance(MADE[place], DRAWS_NORMALS)
     for i, one in enumerate(plain[place]):
         same(jax.tree.map(lambda leaf, i=i: leaf[i], compiled[place]), one, exact)
     one, other = plain[place]
@@ -95,7 +103,7 @@ def test_shapes_and_kinds(plain, task):
     assert batch.inputs.shape[:2] == batch.targets.shape[:2] == batch.loss_mask.shape == (4, task.length)
     assert batch.loss_mask.dtype == jnp.float32 and float(batch.loss_mask.sum()) > 0
     assert all(where.shape == (4, task.length) and where.dtype == bool for where in batch.positions.values())
-    if isinstance(task, (Denoising, PairedRecall)):
+    if hasattr(task, "width"):
         assert batch.inputs.dtype == jnp.float32 and batch.inputs.shape[2] == task.width
     else:
         assert batch.inputs.dtype == jnp.int32 and int(batch.inputs.max()) < task.vocab_size
@@ -107,7 +115,7 @@ def test_nothing_depends_on_x64_or_on_loose_promotion(keys, plain, task):
 
     def everything(batch):
         best = task.oracle(batch)
-        logits = best if isinstance(task, Denoising) else jnp.log(best)
+        logits = best if says_vectors(task) else jnp.log(best)
         return best, task.risks(logits, batch)
 
     batch = plain[MADE.index(task)][0]
