@@ -119,6 +119,7 @@ class Sites:
         self._inputs = inputs
         self._used: set[str] = set()
         self._seen: list[str] = []
+        self._lacking: dict[str, str] = {}
         self.tape: Tape = {}
 
     def wants(self, name: str) -> bool:
@@ -128,6 +129,10 @@ class Sites:
     def offer(self, name: str) -> None:
         """Say that `name` exists although this trace did not compute it."""
         self._seen.append(name)
+
+    def lack(self, name: str, why: str) -> None:
+        """Say that there is no `name` in this model, and why."""
+        self._lacking[name] = why
 
     def __call__(self, name: str, value: jax.Array) -> jax.Array:
         self._seen.append(name)
@@ -150,7 +155,9 @@ class Sites:
         for pattern in (*self._read, *(e.site for e in self._edits)):
             if pattern not in self._used:
                 known = ", ".join(dict.fromkeys(self._seen))
-                raise SiteError(f"tape/edit: {pattern!r} matches no activation of this model. Known: {known}.")
+                why = {why for name, why in self._lacking.items() if fnmatchcase(name, pattern)}
+                reasons = f" ({' '.join(sorted(why))})" if why else ""
+                raise SiteError(f"tape/edit: {pattern!r} matches no activation of this model{reasons}. Known: {known}.")
         return self.tape
 
 
@@ -168,6 +175,9 @@ class Place:
 
     def offer(self, name: str) -> None:
         self._sites.offer(f"{self._place}.{name}")
+
+    def lack(self, name: str, why: str) -> None:
+        self._sites.lack(f"{self._place}.{name}", why)
 
 
 def names(apply: Callable[..., Any], *args: Any) -> list[str]:

@@ -124,6 +124,7 @@ from attnlab.attention.recurrent_catalogue import s6 as s6
 from attnlab.attention.recurrent_catalogue import ssd as ssd
 from attnlab.attention.recurrent_catalogue import t2r as t2r
 from attnlab.attention.recurrent_catalogue import taylor as taylor
+from attnlab.attention.recurrent_catalogue import ttt_linear as ttt_linear
 from attnlab.attention.scores import Buckets as Buckets
 from attnlab.attention.scores import Itself as Itself
 from attnlab.attention.scores import OffsetTable as OffsetTable
@@ -147,6 +148,7 @@ from attnlab.attention.tokens import MLPFeatures as MLPFeatures
 from attnlab.attention.tokens import QKNorm as QKNorm
 from attnlab.attention.tokens import Unit as Unit
 from attnlab.attention.tokens import ValueTemper as ValueTemper
+from attnlab.attention.ttt import TTTLinear as TTTLinear
 from attnlab.attention.weighted import Weighted as Weighted
 from attnlab.attention.weighted import from_weights as from_weights
 from attnlab.attention.weighted import named as named

@@ -78,6 +78,13 @@ def wants(site: SiteFn, name: str) -> bool:
     return True if asked is None else asked(name)
 
 
+def lack(site: SiteFn, name: str, why: str) -> None:
+    """Say that there is no `name` here, and why: who asks for it is told."""
+    told = getattr(site, "lack", None)
+    if told is not None:
+        told(name, why)
+
+
 @runtime_checkable
 class Mechanism(Protocol):
     """An attention mechanism. A user's own needs `init` and `apply`; `attention.from_weights` makes one from a map."""

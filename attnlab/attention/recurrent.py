@@ -12,8 +12,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.attention.base import (
@@ -24,9 +22,11 @@ from attnlab.attention.base import (
     SiteFn,
     View,
     init_slots,
+    lack,
     no_site,
     wants,
 )
+from attnlab.attention.causal import refuse_all_but_causal, refuse_in_step
 from attnlab.attention.features import Feature
 from attnlab.attention.gates import Stream
 from attnlab.attention.readout import LocalTaps, ReadScale
@@ -123,13 +123,13 @@ class Recurrent:
           ValueError: another mask, a bias, fewer queries than keys; no `x` for a rule with gates; `view="map"` of
             a rule that has a matrix per channel, with a head width above 1.
         """
-        self._check(q, k, mask, bias)
+        refuse_all_but_causal(self.name, q, k, mask, bias)
         channels = v.shape[-1]
-        if view == "map" and not self.has_map(channels):
-            raise ValueError(
-                f"{self.name}: got view='map' with head width {channels}; allowed is 1: this mechanism mixes every "
-                "channel by a matrix of its own. Use as many heads as channels."
-            )
+        if not self.has_map(channels):
+            why = "this mechanism mixes every channel by a matrix of its own. Use as many heads as channels."
+            if view == "map":
+                raise ValueError(f"{self.name}: got view='map' with head width {channels}; allowed is 1: {why}")
+            lack(site, "weights", f"{self.name} with head width {channels} has none: {why}")
         stream = self._stream(params, q, k, v, x, jnp.arange(q.shape[-2]))
         steps, _ = self.rule(params, stream, self.rule.start(stream))
         if view == "map" or (self.has_map(channels) and wants(site, "weights")):
@@ -177,9 +177,7 @@ class Recurrent:
         prefix: int = 0,
     ) -> tuple[Float[Array, "*B H K"], RecurrentState]:
         """One decoded position, `O(K W)` however many came before; no window, no prefix, no bias."""
-        self._refuse_bias(bias)
-        require(window is None, "window", window, f"None: {self.name} sees all that came before, or forgets by itself")
-        require(prefix == 0, "prefix", prefix, f"0: {self.name} is causal")
+        refuse_in_step(self.name, bias, window, prefix)
         q, k, v = q[..., None, :], k[..., None, :], v[..., None, :]
         stream = self._stream(params, q, k, v, None if x is None else x[..., None, :], state.filled[None])
         steps, carry = self.rule(params, stream, state.carry)
@@ -221,24 +219,6 @@ class Recurrent:
             return out, memory, ()
         local, past = self.local(params, v, None if state is None else state.past)
         return out + local, memory, past
-
-    def _check(self, q: Array, k: Array, mask: HostOrDevice | None, bias: HostOrDevice | None) -> None:
-        self._refuse_bias(bias)
-        num = k.shape[-2]
-        if q.shape[-2] != num:
-            raise ValueError(f"{self.name}: got {q.shape[-2]} queries and {num} keys; allowed: as many of each.")
-        if mask is None or isinstance(mask, Tracer):
-            return
-        seen = np.asarray(mask)
-        if seen.shape[-2:] != (num, num) or not (seen == np.tri(num, dtype=bool)).all():
-            raise ValueError(
-                f"{self.name}: got a mask that is not the causal one; allowed is None or causal_mask({num}): a "
-                "recurrence sees all that came before and nothing else."
-            )
-
-    def _refuse_bias(self, bias: HostOrDevice | None) -> None:
-        if bias is not None:
-            raise ValueError(f"{self.name}: this mechanism takes no logit bias; use other positions than 'alibi'.")
 
 
 def _channels_apart(v: Array, channels: int) -> Array:

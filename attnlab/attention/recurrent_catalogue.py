@@ -35,6 +35,7 @@ from attnlab.attention.readout import ExpGate, OverCount, RowSum, RowSumAtLeast,
 from attnlab.attention.recurrent import Recurrent
 from attnlab.attention.rules import Bcm, Comba, Delta, DeltaProduct, Hebb, InLine, Oja, StateSpace
 from attnlab.attention.rwkv import Hgrn2, Rwkv6, Rwkv7
+from attnlab.attention.ttt import TTTLinear
 
 SUM = RowSum()
 ELU = Each(features.elu_plus_one)
@@ -90,6 +91,8 @@ comba = Recurrent("comba", Comba(GATED), UNIT)
 rwkv7 = Recurrent("rwkv7", Rwkv7(), chunk=8)
 mesa = Recurrent("mesa", Mesa(), UNIT)
 ridge = Recurrent("ridge", Mesa(gated=False))
+# Not linear in the values: no mixing matrix.
+ttt_linear = TTTLinear("ttt_linear")
 
 # A recurrence per channel; their states are small, and token by token is fastest on a CPU.
 s6 = Recurrent("s6", S6(), chunk=None)
@@ -138,4 +141,5 @@ LEARNING_RULES = (
     ridge,
 )
 PER_CHANNEL = (s6, qlstm, qlstm_reversed, rg_lru)
-RECURRENT = (*KERNELS, *DECAYS, *LEARNING_RULES, *PER_CHANNEL)
+SCANS = (*KERNELS, *DECAYS, *LEARNING_RULES, *PER_CHANNEL)
+RECURRENT = (*SCANS, ttt_linear)

@@ -13,7 +13,9 @@ import numpy as np
 
 from attnlab.attention import Dims
 from attnlab.attention.recurrent import Recurrent
+from attnlab.attention.recurrent_catalogue import RECURRENT
 from attnlab.attention.rules import Oja
+from attnlab.attention.ttt import TTTLinear
 
 BATCH, HEADS, LENGTH, HEAD_DIM, WIDTH = 1, 2, 7, 4, 5
 CHUNK = 4  # does not divide the length: the last chunk is padded
@@ -22,7 +24,11 @@ CHUNK = 4  # does not divide the length: the last chunk is padded
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def dims_of(mechanism: Recurrent, head_dim: int = HEAD_DIM) -> Dims:
+# Mini-batches that do not divide the length either; their size is in the shape of a parameter.
+UNDER_TEST = tuple(replace(m, mini_batch=3) if isinstance(m, TTTLinear) else m for m in RECURRENT)
+
+
+def dims_of(mechanism: Any, head_dim: int = HEAD_DIM) -> Dims:
     return Dims(HEADS, head_dim, WIDTH)
 
 
@@ -36,14 +42,14 @@ class Inputs(NamedTuple):
     x: Any
 
 
-def params_of(mechanism: Recurrent, head_dim: int = HEAD_DIM, seed: int = 0) -> dict[str, np.ndarray]:
+def params_of(mechanism: Any, head_dim: int = HEAD_DIM, seed: int = 0) -> dict[str, np.ndarray]:
     """Half a standard normal for every parameter, whatever `init` says: only its shapes are asked for."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda key: mechanism.init(key, dims_of(mechanism, head_dim)), jax.random.key(0))
     return {name: 0.5 * rng.normal(size=leaf.shape) for name, leaf in sorted(shapes.items())}
 
 
-def inputs_of(mechanism: Recurrent, dtype: Any = np.float64, head_dim: int = HEAD_DIM, seed: int = 0) -> Inputs:
+def inputs_of(mechanism: Any, dtype: Any = np.float64, head_dim: int = HEAD_DIM, seed: int = 0) -> Inputs:
     """Standard normal tokens."""
     rng = np.random.default_rng(seed + 1)
     q, k, v = (rng.normal(size=(BATCH, HEADS, LENGTH, head_dim)) for _ in range(3))
@@ -51,15 +57,15 @@ def inputs_of(mechanism: Recurrent, dtype: Any = np.float64, head_dim: int = HEA
     return jax.tree.map(lambda a: np.asarray(a, dtype), Inputs(params_of(mechanism, head_dim, seed), q, k, v, x))
 
 
-def parallel(mechanism: Recurrent, params, q, k, v, x):
+def parallel(mechanism: Any, params, q, k, v, x):
     return mechanism.apply(params, q, k, v, x=x).out
 
 
-def by_map(mechanism: Recurrent, params, q, k, v, x):
+def by_map(mechanism: Any, params, q, k, v, x):
     return mechanism.apply(params, q, k, v, x=x, view="map").out
 
 
-def by_step(mechanism: Recurrent, params, q, k, v, x):
+def by_step(mechanism: Any, params, q, k, v, x):
     """Token by token from the start."""
 
     def one(state, token):
@@ -82,14 +88,16 @@ class Result(NamedTuple):
     gradient: Any
 
 
-def chunked(mechanism: Recurrent) -> Recurrent:
-    """In chunks of `CHUNK`, those of the rule too if it has some."""
+def chunked(mechanism: Any) -> Any:
+    """In chunks of `CHUNK`, those of the rule too if it has some; if it has none, as it is."""
+    if not isinstance(mechanism, Recurrent):
+        return mechanism
     rule = replace(mechanism.rule, chunk=CHUNK) if isinstance(mechanism.rule, Oja) else mechanism.rule
     return replace(mechanism, chunk=CHUNK, rule=rule)
 
 
 @cache
-def compiled(mechanism: Recurrent) -> Callable[[Inputs, Any], dict[str, Any]]:
+def compiled(mechanism: Any) -> Callable[[Inputs, Any], dict[str, Any]]:
     """`(inputs, weight) -> {view: Result, "weights": A}`, one program for all views and their gradients."""
     views = {name: view for name, view in VIEWS.items() if name != "map" or mechanism.has_map(HEAD_DIM)}
 
@@ -111,13 +119,13 @@ def compiled(mechanism: Recurrent) -> Callable[[Inputs, Any], dict[str, Any]]:
 
 
 @cache
-def outputs(mechanism: Recurrent) -> Callable[[Inputs], Any]:
+def outputs(mechanism: Any) -> Callable[[Inputs], Any]:
     """The parallel output alone, compiled."""
     return jax.jit(lambda inputs: parallel(mechanism, *inputs), compiler_options=QUICK)
 
 
 @cache
-def weights(mechanism: Recurrent) -> Callable[[Inputs], Any]:
+def weights(mechanism: Any) -> Callable[[Inputs], Any]:
     """The mixing matrix alone, compiled."""
     return jax.jit(lambda inputs: mechanism.apply(*inputs[:4], x=inputs.x, view="map").weights, compiler_options=QUICK)
 

@@ -12,6 +12,7 @@ from itertools import combinations_with_replacement, product
 from math import factorial, sqrt
 
 import numpy as np
+from ttt_reference import ttt_linear
 
 Params = Mapping[str, np.ndarray]
 
@@ -435,6 +436,7 @@ DEFINITIONS = {
     "rwkv7": Definition(rwkv7),
     "mesa": Definition(mesa, UNIT),
     "ridge": Definition(lambda head: mesa(head, gated=False)),
+    "ttt_linear": Definition(ttt_linear),
     "s6": Definition(s6),
     "qlstm": Definition(qlstm),
     "qlstm_reversed": Definition(lambda head: qlstm(head, reverse=True)),

@@ -13,6 +13,7 @@ from recurrent_cases import (
     HEADS,
     LENGTH,
     QUICK,
+    UNDER_TEST,
     Inputs,
     by_step,
     chunked,
@@ -29,12 +30,12 @@ from attnlab import config
 from attnlab.attention import Mechanism, causal_mask
 from attnlab.attention import recurrent_catalogue as catalogue
 from attnlab.attention.readout import LocalTaps
-from attnlab.attention.recurrent_catalogue import RECURRENT
+from attnlab.attention.recurrent_catalogue import RECURRENT, SCANS
 from attnlab.models import Transformer
-from attnlab.tape import Sites, zero
+from attnlab.tape import SiteError, Sites, zero
 
-by_name = pytest.mark.parametrize("mechanism", RECURRENT, ids=lambda m: m.name)
-PER_CHANNEL = tuple(m for m in RECURRENT if m.rule.channelwise)
+by_name = pytest.mark.parametrize("mechanism", UNDER_TEST, ids=lambda m: m.name)
+PER_CHANNEL = tuple(m for m in SCANS if m.rule.channelwise)
 
 # float64 rounds at 1e-16 of terms that reach 1e3 (products of seven tokens); two orders are left.
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -135,6 +136,10 @@ def test_one_channel_per_head_has_a_map(mechanism) -> None:
     sites = Sites()
     jax.eval_shape(lambda i: mechanism.apply(*i[:4], x=i.x, site=sites.at("a")).out, wide)
     assert sites._seen == [], "no site that it cannot give"
+    asked = Sites(read="a.weights")
+    jax.eval_shape(lambda i: mechanism.apply(*i[:4], x=i.x, site=asked.at("a")).out, wide)
+    with pytest.raises(SiteError, match=f"{mechanism.name} with head width {HEAD_DIM} has none"):
+        asked.finish()
 
 
 @by_name

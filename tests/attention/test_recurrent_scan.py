@@ -12,7 +12,7 @@ import pytest
 from recurrent_cases import QUICK, inputs_of, parallel
 
 from attnlab.attention.mesa import inverse_of_positive, solve_positive
-from attnlab.attention.recurrent_catalogue import RECURRENT
+from attnlab.attention.recurrent_catalogue import SCANS
 from attnlab.attention.scan import Steps, chunked_core, inverse_of_unit_lower, scan_core
 
 HEADS, LENGTH, KEYS, VALUES = 2, 9, 3, 2
@@ -170,7 +170,7 @@ def test_inverse_and_solution_of_positive_matrices_with_their_derivatives() -> N
 
 def test_nothing_calls_a_solver_of_the_machine() -> None:
     """A batched triangular solve hangs on a CPU with one thread; everything here is products."""
-    for mechanism in {type(m.rule): m for m in RECURRENT}.values():
+    for mechanism in {type(m.rule): m for m in SCANS}.values():
         inputs = inputs_of(mechanism, np.float32)
         text = str(jax.make_jaxpr(lambda i, m=mechanism: jax.grad(lambda j: parallel(m, *j).sum())(i))(inputs))
         called = set(re.findall(r"= (\w+)\b", text))
