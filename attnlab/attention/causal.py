@@ -17,7 +17,7 @@ def refuse_bias(name: str, bias: HostOrDevice | None) -> None:
 
 
 def refuse_all_but_causal(name: str, q: Array, k: Array, mask: HostOrDevice | None, bias: HostOrDevice | None) -> None:
-    """Raises ValueError for a bias, fewer queries than keys, a mask that is not the causal one (unless it is traced)."""
+    """Raises ValueError for a bias, fewer queries than keys, a mask that is not causal (unless it is traced)."""
     refuse_bias(name, bias)
     num = k.shape[-2]
     if q.shape[-2] != num:
