@@ -29,6 +29,10 @@ from attnlab.analysis.context_risk import concentration as concentration
 from attnlab.analysis.context_risk import context_risk as context_risk
 from attnlab.analysis.context_risk import predictor_curve as predictor_curve
 from attnlab.analysis.context_risk import risk_curve as risk_curve
+from attnlab.analysis.copying_heads import CopyingHeads as CopyingHeads
+from attnlab.analysis.copying_heads import copying_heads as copying_heads
+from attnlab.analysis.copying_heads import copying_scores as copying_scores
+from attnlab.analysis.copying_heads import earlier_copies as earlier_copies
 from attnlab.analysis.drains import GateSplit as GateSplit
 from attnlab.analysis.drains import Massive as Massive
 from attnlab.analysis.drains import gate_size as gate_size
