@@ -57,6 +57,7 @@ from attnlab.attention.catalogue import squared_relu_over_position as squared_re
 from attnlab.attention.catalogue import ssa as ssa
 from attnlab.attention.catalogue import ssa_position as ssa_position
 from attnlab.attention.catalogue import ssa_query as ssa_query
+from attnlab.attention.catalogue import ssa_top as ssa_top
 from attnlab.attention.catalogue import uniform as uniform
 from attnlab.attention.catalogue import value_bias as value_bias
 from attnlab.attention.catalogue import value_gated as value_gated
@@ -72,6 +73,7 @@ from attnlab.attention.maps import ReluOverPosition as ReluOverPosition
 from attnlab.attention.maps import Sigmoid as Sigmoid
 from attnlab.attention.maps import Softmax as Softmax
 from attnlab.attention.maps import Softpick as Softpick
+from attnlab.attention.maps import Top as Top
 from attnlab.attention.posts import LocalLinear as LocalLinear
 from attnlab.attention.posts import Parallax as Parallax
 from attnlab.attention.posts import Reweight as Reweight

@@ -31,6 +31,7 @@ from attnlab.attention.maps import (
     ReluOverPosition,
     Sigmoid,
     Softpick,
+    Top,
     abs_sum_or_one,
     count,
     elu_plus_one,
@@ -72,6 +73,7 @@ relative = named(softmax, "relative", score=Buckets())
 ssa = named(softmax, "ssa", tokens=ValueTemper(), temper=SelectiveTemper())
 ssa_query = named(softmax, "ssa_query", temper=SelectiveTemper())
 ssa_position = named(softmax, "ssa_position", temper=PositionTemper())
+ssa_top = Weighted("ssa_top", Top())
 forgetting = named(softmax, "forgetting", tokens=Forget())
 
 # Softmax that need not sum to 1 over tokens.
@@ -166,6 +168,7 @@ WEIGHTED = (
     ssa,
     ssa_query,
     ssa_position,
+    ssa_top,
     forgetting,
     sink_logit,
     value_bias,

@@ -32,7 +32,11 @@ def silu(score: Array) -> Array:
 
 
 def ns_sigmoid(score: Array) -> Array:
-    """`1/2 + sigmoid(s) / 2`, in (1/2, 1): a gate that cannot close, the control for sparse gates."""
+    """`1/2 + sigmoid(s) / 2`, in (1/2, 1): a gate that cannot close, the control for sparse gates.
+
+    NS-sigmoid of the paper (2505.06708). The formula is not from its text but as public notes on it and several
+    re-implementations quote it; the range is the paper's.
+    """
     return 0.5 + 0.5 * jax.nn.sigmoid(score)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from attnlab.attention.base import Dims, Params, WeightMap
@@ -46,6 +47,33 @@ class Softmax:
 
 
 SOFTMAX = Softmax()
+
+
+@dataclass(frozen=True)
+class Top:
+    """Softmax of the `max(floor(n_t^power), at_least)` largest logits of a row, of all where it sees no more.
+
+    The sparse variant in the code of SSA (Zhang et al., 2411.12892): `power` is no parameter but was searched for in
+    [0.9, 1] after training, `at_least` is 10, and there is no temperature. Logits that tie with the last one are kept
+    (there one of them is, as it happens). Which logits are kept has no derivative.
+    """
+
+    power: float = 0.9
+    at_least: int = 10
+
+    def __post_init__(self):
+        require(0 <= self.power <= 1, "Top.power", self.power, "a number from 0 to 1")
+        require(self.at_least >= 1, "Top.at_least", self.at_least, "an integer >= 1")
+
+    def __call__(self, logits: Logits, visible: Visible) -> Logits:
+        width = logits.shape[-1]
+        # In float64, before anything is traced: `n^power` may be a whole number, which float32 can miss.
+        kept = np.clip(np.floor(np.arange(width + 1.0) ** self.power), self.at_least, width).astype(np.int32)
+        floor = jnp.finfo(logits.dtype).min
+        rising = jnp.sort(jax.lax.stop_gradient(jnp.where(visible, logits, floor)), axis=-1)
+        count = jnp.sum(visible, axis=-1, keepdims=True)
+        place = jnp.broadcast_to(width - jnp.asarray(kept)[count], (*rising.shape[:-1], 1))
+        return SOFTMAX(logits, visible & (logits >= jnp.take_along_axis(rising, place, axis=-1)))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from attnlab.attention import (
     OffsetTable,
     PositionTable,
     Reweight,
+    Top,
     Weighted,
     causal_mask,
     from_weights,
@@ -46,6 +47,7 @@ SMALL = (
     named(attention.relative, "relative", score=Buckets(6, 5)),
     named(attention.offset_table, "offset_table", score=OffsetTable(4)),
     named(attention.position_table, "position_table", score=PositionTable(LENGTH)),
+    named(attention.ssa_top, "ssa_top", map=Top(0.6, 2)),
 )
 _SMALL = {mechanism.name: mechanism for mechanism in SMALL}
 
@@ -79,7 +81,7 @@ MAPS = tuple(
 WITH_NULL = tuple(m for m in MAPS if m.columns is not None)
 NORMALIZED = {
     *("softmax", "softmax_unscaled", "value_bias", "softmax_reweighted", "sigmoid_normalized", "approximate"),
-    *("sparsemax", "entmax15", "entmax"),
+    *("sparsemax", "entmax15", "entmax", "ssa_top"),
 }
 SIGNED = {"identity_map", "identity_map_over_count"}
 NONNEGATIVE = {m.name for m in MAPS} - SIGNED

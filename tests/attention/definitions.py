@@ -55,6 +55,13 @@ def softpick(logits: Row, here: Here) -> Row:
     return [max(expm1(x), 0.0) / total for x in logits]
 
 
+def top(logits: Row, here: Here, power: float, at_least: int) -> Row:
+    """Softmax of the largest, the others 0."""
+    kept = sorted(range(len(logits)), key=lambda i: -logits[i])[: max(int(len(logits) ** power), at_least)]
+    total = sum(exp(logits[i]) for i in kept)
+    return [exp(x) / total if i in kept else 0.0 for i, x in enumerate(logits)]
+
+
 def sparsemax(logits: Row, here: Here) -> Row:
     """The nearest point of the simplex: drop what would be negative, again and again."""
     kept = list(range(len(logits)))
@@ -245,6 +252,7 @@ DEFINITIONS = {
     "ssa": replace(SOFTMAX, token=tempered_value, temper=ssa),
     "ssa_query": replace(SOFTMAX, temper=ssa),
     "ssa_position": replace(SOFTMAX, temper=ssa_position),
+    "ssa_top": Definition(partial(top, power=0.6, at_least=2)),
     "forgetting": FORGET,
     "relu": Definition(pointwise(lambda x: max(x, 0.0), len)),
     "relu_7": Definition(pointwise(lambda x: max(x, 0.0) / 7)),

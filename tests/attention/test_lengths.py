@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import HEADS, LENGTH, SHAPE, mask_of
 
-from attnlab import attention
+from attnlab import attention, config
 from attnlab.attention import Dims, KVCache, Reweight, causal_mask, named, sigmoid_for, softmax
 
 
@@ -158,3 +158,33 @@ def test_local_linear_attention_of_far_logits_is_finite(size) -> None:
         else:
             # Rounding 1e-7 of keys of size 2, over the smallest ridge that counts, 3e-4.
             np.testing.assert_allclose(rows.sum(-1), 1, rtol=0, atol=1e-3)
+
+
+def kept_keys(mechanism, n: int) -> np.ndarray:
+    """How many keys have weight, for rows of 1 to `n` distinct logits."""
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(1, n, n)), jnp.float32)
+    zeros = jnp.zeros((1, n, 1), jnp.float32)
+    weights = mechanism.apply({}, zeros, zeros, zeros, mask=causal_mask(n), bias=logits, view="map").weights
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)  # up to 64 weights, each rounded at 6e-8
+    kept = np.where(np.asarray(weights[0]) > 0, np.asarray(logits[0]), np.inf).min(axis=-1)
+    gone = np.where((np.asarray(weights[0]) == 0) & np.tri(n, dtype=bool), np.asarray(logits[0]), -np.inf).max(axis=-1)
+    assert (kept > gone).all(), "the largest are kept"
+    return (np.asarray(weights[0]) > 0).sum(axis=-1)
+
+
+def test_the_top_of_a_row_grows_with_a_power_of_its_length() -> None:
+    n = np.arange(1, 65)
+    expected = np.minimum(n, np.maximum(np.floor(n**0.9), 10))
+    np.testing.assert_array_equal(kept_keys(attention.ssa_top, 64), expected)
+    half = named(softmax, "half", map=attention.Top(0.5, 1))
+    np.testing.assert_array_equal(kept_keys(half, 64), [int(np.sqrt(m)) for m in n])  # 8 of 64: whole powers are met
+    # All of a row: softmax, bit for bit; equal logits are all kept.
+    q, k, v = (jnp.asarray(np.random.default_rng(3).normal(size=SHAPE), jnp.float32) for _ in range(3))
+    for mechanism in (named(softmax, "all", map=attention.Top(1.0, 1)), attention.ssa_top):
+        one, two = (m.apply({}, q, k, v, mask=causal_mask(LENGTH)).out for m in (mechanism, softmax))
+        assert one.tobytes() == two.tobytes()
+    equal = half.apply({}, 0 * q, k, v, mask=causal_mask(LENGTH), view="map").weights
+    np.testing.assert_allclose(equal[0, 0, -1], 1 / LENGTH, rtol=1e-6)
+    for wrong in ((1.2, 10), (-0.1, 10), (0.9, 0)):
+        with pytest.raises(config.ConfigError, match=r"Top\.(power|at_least)"):
+            attention.Top(*wrong)

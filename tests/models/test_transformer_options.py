@@ -149,6 +149,24 @@ def test_normed_queries_and_heads() -> None:
         np.testing.assert_allclose(jnp.mean(value**2, -1), 1, rtol=0, atol=1e-2, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
+def test_output_norm_is_hybrid_norm(kind) -> None:
+    """`x + Norm(Attn(Norm(x)))`, both norms with a gain of their own, the second behind the output matrix."""
+    model, params = make(mechanism=attention.sigmoid, norm=kind, output_norm=kind, no_mlp=(0,), positions="none")
+    block, gain = params["blocks"]["0"], np.linspace(0.5, 2.0, model.width)
+    block["output_norm"]["scale"] = jnp.asarray(gain, jnp.float32)
+    read = ("embed", "blocks.0.attn.in", "blocks.0.attn.out", "blocks.0.out")
+    x, seen, said, after = (np.asarray(a, np.float64) for a in model.apply(params, tokens_of(), tape=read)[1].values())
+
+    def normed(y):
+        y = y - (y.mean(-1, keepdims=True) if kind == "layernorm" else 0)
+        return y / np.sqrt((y**2).mean(-1, keepdims=True) + model.norm_eps)
+
+    # float32 rounds at 6e-8 of numbers up to 5, sums of eight.
+    np.testing.assert_allclose(seen, normed(x), rtol=0, atol=3e-6)
+    np.testing.assert_allclose(after, x + gain * normed(said), rtol=0, atol=3e-6)
+
+
 def test_registers_are_keys_of_every_query() -> None:
     model, params = make(registers=2, window=1)
     (weights,) = maps(model, params, tokens_of()).values()
