@@ -7,6 +7,7 @@ from toy_tasks.base import Batch, Prompt, Task, TaskWithOracle
 from toy_tasks.bigram_backcopy import BigramBackcopy
 from toy_tasks.compat import replay
 from toy_tasks.denoising import Denoising
+from toy_tasks.distractor_recall import DistractorRecall
 from toy_tasks.graph_walk import GraphWalk
 from toy_tasks.induction import Induction
 from toy_tasks.linear_regression import LinearRegression
@@ -43,6 +44,7 @@ TASKS = (
     Induction,
     SingleRecall,
     StackedRecall,
+    DistractorRecall,
 )
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "BigramBackcopy",
     "DebiasedStep",
     "Denoising",
+    "DistractorRecall",
     "ExpectedRisks",
     "FixedReadout",
     "GradientStep",

@@ -13,6 +13,7 @@ from toy_tasks import (
     MQAR,
     TASKS,
     Denoising,
+    DistractorRecall,
     GraphWalk,
     Induction,
     PairedRecall,
@@ -35,8 +36,9 @@ MADE = (
     SingleRecall(3, 2, 3),
     StackedRecall(6, 5, 4, 3),
     StackedRecall(6, 5, 4, 3, answer="vectors"),
+    DistractorRecall(3, 5, 1, 1, 1),
 )
-DRAWS_NORMALS = (Denoising,)
+DRAWS_NORMALS = (Denoising, DistractorRecall)
 COUNT = 2
 # Normal numbers: their polynomials are contracted in a compiled program and not outside of one (a few units of 1e-7)
 ROUNDING = 1e-5
