@@ -37,7 +37,7 @@ def earlier_copies(tokens: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
 
 def copying_scores(
     weights: Float[Array, "B H T T"], tokens: Int[Array, "B T"], where: Bool[Array, "B T"] | None = None
-) -> dict[str, Float[Array, H]]:
+) -> dict[str, Float[Array, " H"]]:
     """`previous`, `duplicate`, `induction`, and `chance` of the last (the same for every head), of one layer's maps.
 
     Args:
