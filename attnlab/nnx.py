@@ -11,7 +11,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 from flax import nnx
@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.attention import Dims, Mechanism, causal_mask, softmax
 from attnlab.attention.base import HostOrDevice
-from attnlab.config import require
+from attnlab.config import build, require
 from attnlab.models.attention_layer import AttentionOptions, attend, init_attention
-from attnlab.models.layers import PositionKind, draw
+from attnlab.models.layers import InitKind, draw
 from attnlab.models.transformer import Transformer
 from attnlab.tape import Edit, Tape
 
@@ -41,8 +41,13 @@ class Attention(nnx.Module):
       width, num_heads: `D`, `H`.
       mechanism: from `attnlab.attention`, or your own.
       head_dim: `K`; None = `D / H`.
-      positions: `rope`, `alibi` or `none` (what lives inside attention).
-      rngs: for the initial values, those of `torch.nn.Linear`.
+      init_kind, init_std: initial values of matrices, as for `Transformer`; by default those of `torch.nn.Linear`.
+      rngs: for the initial values.
+      **options: any field of `attnlab.models.attention_layer.AttentionOptions`: `positions` (`rope`, `alibi` or `none`,
+        what lives inside attention), `short_conv`, `qk_norm`, `head_norm` ...
+
+    Raises:
+      ConfigError: an option that there is not, or a value that it does not have.
     """
 
     def __init__(
@@ -52,31 +57,42 @@ class Attention(nnx.Module):
         mechanism: Mechanism = softmax,
         *,
         head_dim: int | None = None,
-        positions: PositionKind = "none",
+        init_kind: InitKind = "torch",
+        init_std: float = 0.02,
         rngs: nnx.Rngs,
+        **options: Any,
     ):
+        self.options: AttentionOptions = build(AttentionOptions, options)
+        positions = self.options.positions
         require(positions in ("rope", "alibi", "none"), "Attention.positions", positions, "rope | alibi | none")
+        allowed = get_args(InitKind)
+        require(init_kind in allowed, "Attention.init_kind", init_kind, " | ".join(allowed))
         if head_dim is None:
             require(width % num_heads == 0, "Attention.width", width, f"a multiple of num_heads={num_heads}")
         dims = Dims(num_heads, width // num_heads if head_dim is None else head_dim, width)
+        if positions == "rope":
+            require(dims.head_dim % 2 == 0, "Attention.head_dim", dims.head_dim, "even, for rope")
         self.mechanism = mechanism
-        self.options = AttentionOptions(positions=positions)
-        drawn = draw(rngs.params(), init_attention(dims))
+        drawn = draw(rngs.params(), init_attention(dims, init_kind, init_std, self.options))
         self.params = _hold(drawn | {"mechanism": mechanism.init(rngs.params(), dims)})
 
     def __call__(
-        self, x: Float[Array, "*B T D"], mask: Bool[HostOrDevice, "*M T U"] | None = None
+        self,
+        x: Float[Array, "*B T D"],
+        mask: Bool[HostOrDevice, "*M T U"] | None = None,
+        *,
+        qk_from: Float[Array, "*C T D"] | None = None,
     ) -> Float[Array, "*B T D"]:
-        """`mask` is True where a query may look; None = causal."""
+        """`mask` is True where a query may look; None = causal. Queries and keys are read from `qk_from` if given."""
         seen = causal_mask(x.shape[-2]) if mask is None else mask
-        return attend(self.mechanism, _plain(self.params), x, mask=seen, options=self.options)
+        return attend(self.mechanism, _plain(self.params), x, mask=seen, options=self.options, qk_from=qk_from)
 
 
 class TransformerModule(nnx.Module):
     """A `Transformer` with its parameters.
 
     Args:
-      model: the settings.
+      model: the settings; what a `Transformer` can do, this can.
       params: what `model.init` returns, or a snapshot of a run; None draws new ones from `rngs`.
     """
 

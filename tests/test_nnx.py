@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,9 @@ from flax import nnx
 
 from attnlab import attention, edits
 from attnlab.attention import causal_mask
-from attnlab.models import Transformer
-from attnlab.models.attention_layer import attend
+from attnlab.config import ConfigError
+from attnlab.models import FixedStream, StaticEmbedding, Transformer
+from attnlab.models.attention_layer import AttentionOptions, attend
 from attnlab.nnx import Attention, TransformerModule
 
 MODEL = Transformer(vocab_size=11, length=6, num_layers=2, num_heads=2, width=8, mechanism=attention.kv_bias)
@@ -36,6 +39,23 @@ def test_attention_is_the_function(mechanism) -> None:
         assert layer(x, mask).tobytes() == expected.tobytes()
 
 
+EVERYTHING = {"positions": "rope", "short_conv": 3, "qk_norm": "rmsnorm", "head_norm": "layernorm", "norm_eps": 1e-3}
+
+
+def test_attention_has_every_option_of_the_layer() -> None:
+    """With all of them and a second stream it is the function; none has its default here."""
+    changed = {f.name for f in dataclasses.fields(AttentionOptions) if EVERYTHING[f.name] != f.default}
+    assert changed == set(EVERYTHING), "an option of the layer is not under test"
+    layer = Attention(8, 2, attention.sigmoid, init_kind="scaled", rngs=nnx.Rngs(0), **EVERYTHING)
+    x, other = jax.random.normal(jax.random.key(1), (2, 3, 6, 8))
+    params = nnx.to_pure_dict(nnx.state(layer, nnx.Param))["params"] | {"mechanism": {}}
+    assert {"conv", "query_norm", "key_norm", "head_norm"} < set(params)
+    for stream in (None, other, other[0]):
+        wanted = {"mask": causal_mask(6), "options": AttentionOptions(**EVERYTHING), "qk_from": stream}
+        assert layer(x, qk_from=stream).tobytes() == attend(attention.sigmoid, params, x, **wanted).tobytes()
+    assert not np.allclose(layer(x), layer(x, qk_from=other))
+
+
 def test_attention_options() -> None:
     x = jax.random.normal(jax.random.key(1), (6, 8))
     outputs = [Attention(8, 2, positions=p, rngs=nnx.Rngs(0))(x) for p in ("none", "rope", "alibi")]
@@ -45,6 +65,15 @@ def test_attention_options() -> None:
         Attention(8, 3, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"Attention.positions: got 'learned'; allowed is rope \| alibi \| none"):
         Attention(8, 2, positions="learned", rngs=nnx.Rngs(0))
+    for wrong, message in (
+        ({"qk_nrom": "rmsnorm"}, "AttentionOptions: unknown key 'qk_nrom'. Did you mean 'qk_norm'"),
+        ({"head_norm": "batch"}, r"AttentionOptions.head_norm: got 'batch'; allowed is layernorm \| rmsnorm \| none"),
+        ({"short_conv": 0}, "AttentionOptions.short_conv: got 0; allowed is an integer >= 1, or None"),
+        ({"init_kind": "xavier"}, r"Attention.init_kind: got 'xavier'; allowed is torch \| normal \| scaled"),
+        ({"head_dim": 3, "positions": "rope"}, "Attention.head_dim: got 3; allowed is even, for rope"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Attention(8, 2, rngs=nnx.Rngs(0), **wrong)
 
 
 def test_transformer_is_the_function() -> None:
@@ -58,6 +87,39 @@ def test_transformer_is_the_function() -> None:
     assert all(read[name].tobytes() == tape[name].tobytes() for name in tape)
     assert jax.tree.structure(module.plain()) == jax.tree.structure(params)
     drawn = TransformerModule(MODEL, rngs=nnx.Rngs(0))
+    assert jax.tree.map(jnp.shape, drawn.plain()) == jax.tree.map(jnp.shape, params)
+
+
+def test_transformer_has_every_option_of_the_function() -> None:
+    """Second streams, a gated MLP as mixer, convolution, norms everywhere, registers; read and edited."""
+    model = Transformer(
+        vocab_size=11,
+        length=6,
+        num_layers=3,
+        num_heads=2,
+        width=8,
+        mechanism=(attention.kv_bias, attention.softmax, attention.sigmoid),
+        mlp_mixer=(1,),
+        qk_source=(FixedStream((3, 1)), None, StaticEmbedding()),
+        short_conv=3,
+        qk_norm="rmsnorm",
+        head_norm="layernorm",
+        output_norm="rmsnorm",
+        registers=2,
+        no_mlp=(0, 2),
+        activation="silu",
+        tie_embeddings=True,
+        init_kind="scaled",
+    )
+    params = model.init(jax.random.key(0))
+    module, held = TransformerModule(model, params), (edits.remove_mlp(1),)
+    wanted = ("blocks.*.attn.weights", "blocks.1.attn.hidden", "final")
+    logits, tape = model.apply(params, TOKENS, tape=wanted, edits=held)
+    again, read = module.read(TOKENS, tape=wanted, edits=held)
+    assert again.tobytes() == logits.tobytes() != module(TOKENS).tobytes()
+    assert {n: a.tobytes() for n, a in read.items()} == {n: a.tobytes() for n, a in tape.items()}
+    assert {"blocks.0.attn.weights", "blocks.2.attn.weights", "blocks.1.attn.hidden"} < set(read)
+    drawn = TransformerModule(model, rngs=nnx.Rngs(0))
     assert jax.tree.map(jnp.shape, drawn.plain()) == jax.tree.map(jnp.shape, params)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from attnlab.attention import Dims, Mechanism
 from attnlab.attention.base import HostOrDevice, SiteFn, no_site
+from attnlab.config import require
 from attnlab.models.layers import (
     InitKind,
     NormKind,
@@ -41,6 +42,14 @@ class AttentionOptions:
     qk_norm: NormKind = "none"
     head_norm: NormKind = "none"
     norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        for name, choices in (("positions", PositionKind), ("qk_norm", NormKind), ("head_norm", NormKind)):
+            allowed, value = get_args(choices), getattr(self, name)
+            require(value in allowed, f"AttentionOptions.{name}", value, " | ".join(allowed))
+        taps = self.short_conv
+        whole = isinstance(taps, int) and not isinstance(taps, bool) and taps >= 1
+        require(taps is None or whole, "AttentionOptions.short_conv", taps, "an integer >= 1, or None")
 
 
 PLAIN = AttentionOptions()

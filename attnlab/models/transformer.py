@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import jax
@@ -190,7 +190,7 @@ class Transformer(Model):
     @property
     def attention_options(self) -> AttentionOptions:
         """What every attention layer does besides mixing."""
-        return AttentionOptions(self.positions, self.short_conv, self.qk_norm, self.head_norm, self.norm_eps)
+        return AttentionOptions(**{field.name: getattr(self, field.name) for field in fields(AttentionOptions)})
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Initial parameters: `embed`, `blocks.{l}.{attn_norm, attn, mlp_norm, mlp}`, `final_norm`, `unembed`.
