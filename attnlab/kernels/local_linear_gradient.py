@@ -1,0 +1,80 @@
+"""Local linear attention of one block of queries: the sweeps back, and where their formulas come from.
+
+Write `a_u = c_u . x`, `s_u = p_u (1 + a_u)`, `out = sum_u s_u v_u` for one row, `g` for the gradient of `out`, and
+`gamma_u = g . v_u`. From `C x = q - mean` (implicit differentiation), with `h = sum_u p_u gamma_u c_u` the gradient
+of `x`, the second solve `y = C^-1 h` gives that of `q - mean` as `y` and that of `C` as `- y x^T`. The mean inside `C`
+moves nothing, `sum_u p_u c_u = 0`. With `e_u = c_u . y`, `gamma` the mean of `gamma_u` under `p`, and collecting:
+
+    w_u   = p_u (gamma_u - gamma - e_u)
+    d l_u = (1 + a_u) w_u - p_u rho x.y              through p; `sum_u (1 + a_u) w_u = rho x.y`
+    d rho = - x.y
+    d v_u = s_u g
+    d k_u = scale (d l_u) q + w_u x - s_u y
+    d q   = scale sum_u (d l_u) k_u + y
+
+An absolute ridge, `rho = ridge / sum_u exp(l_u)`, adds `p_u rho x.y` to `d l_u`: the last term there vanishes. The
+published backward pass (2510.01450, its released kernel) is of that form although its forward pass has the relative
+ridge, so its gradients are wrong there by some per cent. Where `rho` is the floor, `floor sum_u p_u |k_u - q|^2`, its
+gradient goes on to `p`, `k` and `q`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from attnlab.kernels.blocks import Keys, Queries, sweep
+from attnlab.kernels.local_linear_rows import Plan, Saved, solve, weights
+from attnlab.kernels.solver import Control
+
+
+class Pulled(NamedTuple):
+    """Gradients of one block of queries: `q[t, K]`, `ridge[t]`."""
+
+    q: Float[Array, "t K"]
+    ridge: Float[Array, " t"]
+
+
+def pull(
+    plan: Plan, control: Control, queries: Queries, keys: Keys, saved: Saved, g: Array, into: Keys
+) -> tuple[Pulled, Keys]:
+    """Gradients of the block, and `into` with those of keys and values added; `g[t, E]` is that of the output."""
+    q, scale = queries.q, plan.scale
+    log_total, mean, x, rho, spread, floored, clipped = saved
+    shift = jnp.sum(x * mean, axis=-1, keepdims=True)
+
+    def first(carry, number, k, v, seen):
+        total, h = carry
+        along = weights(plan, queries, k, seen, log_total) * (g @ v.T)
+        return total + jnp.sum(along, axis=-1), h + along @ k
+
+    gamma, h = sweep(queries, keys, first, (jnp.zeros_like(rho), jnp.zeros_like(q)))
+    y = solve(plan, control, queries, keys, saved, h - gamma[:, None] * mean).x
+    y_shift = jnp.sum(y * mean, axis=-1, keepdims=True)
+    xy = jnp.sum(x * y, axis=-1)
+    absolute = jnp.logical_not(floored | clipped) if plan.penalty == "absolute" else jnp.zeros_like(floored)
+    fall = jnp.where(absolute, 0, rho * xy)[:, None]
+    to_spread = jnp.where(floored, -plan.floor * xy, 0)[:, None]
+
+    def second(carry, number, k, v, seen):
+        dq, into = carry
+        p = weights(plan, queries, k, seen, log_total)
+        one = 1 + x @ k.T - shift
+        w = p * (g @ v.T - gamma[:, None] - (y @ k.T - y_shift))
+        dl = one * w - p * fall
+        s = p * one
+        dk = w.T @ x - s.T @ y
+        if plan.floor:
+            size = jnp.sum(jnp.square(k), axis=-1) - 2 * (q @ k.T) + jnp.sum(jnp.square(q), axis=-1, keepdims=True)
+            t = p * to_spread
+            dl = dl + t * (size - spread[:, None])
+            dk = dk + 2 * (jnp.sum(t, axis=0)[:, None] * k - t.T @ q)
+        dk = dk + scale * (dl.T @ q)
+        into = Keys(into.k.at[number].add(dk), into.v.at[number].add(s.T @ g))
+        return dq + scale * (dl @ k), into
+
+    dq, into = sweep(queries, keys, second, (y + 2 * to_spread * (q - mean), into))
+    ratio = rho / queries.ridge if plan.penalty == "absolute" else 1
+    return Pulled(dq, jnp.where(floored | clipped, 0, -xy * ratio)), into

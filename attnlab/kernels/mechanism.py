@@ -1,0 +1,79 @@
+"""Mechanisms of the catalogue whose parallel form is one of the fast forms here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from attnlab.attention import LocalLinear, Softmax, Weighted
+from attnlab.attention.base import AttentionOutput, HostOrDevice, View, wants
+from attnlab.attention.pairwise import Rows, Tokens
+from attnlab.config import require
+from attnlab.kernels.local_linear import local_linear_attention
+from attnlab.kernels.solver import CG, Solver
+
+
+@dataclass(frozen=True)
+class LocalLinearBlockwise(Weighted):
+    """`attention.lla` in memory linear in the length: the same parameters, values and gradients (to `solver.tol`).
+
+    The map view, a logit bias, or a site that someone reads or edits (`logits`, `weights`) are those of `Weighted`, which
+    builds the map; so are the first and higher derivatives of what is read there. In a model:
+    `Transformer(..., mechanism=attnlab.kernels.lla_blockwise)`.
+
+    Attributes:
+      post: the regression. Slots other than `tokens` and `scale` stay empty.
+      solver: how it is solved.
+      causal_only: the mask is the causal one and need not be read (else its `[T, U]` numbers are kept, once for all
+        heads). A mask that says otherwise is an error, or goes unseen inside `jit`.
+    """
+
+    solver: Solver = CG
+    causal_only: bool = False
+
+    def __post_init__(self):
+        require(isinstance(self.map, Softmax), f"{self.name}.map", self.map, "Softmax()")
+        require(isinstance(self.post, LocalLinear), f"{self.name}.post", self.post, "LocalLinear(ridge)")
+        for slot in ("columns", "score", "temper", "cap"):
+            require(getattr(self, slot) is None, f"{self.name}.{slot}", getattr(self, slot), "None")
+        require(not self.value_bias, f"{self.name}.value_bias", self.value_bias, "False")
+
+    def mix(self, params, tokens: Tokens, rows: Rows, *, mask, bias, view: View, site) -> AttentionOutput:
+        read = view == "map" or wants(site, "logits") or wants(site, "weights")
+        if read or bias is not None or rows.clock is not None:
+            return super().mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)
+        q, k, v, _ = tokens
+        if self.causal_only and q.shape[-2] > 1:
+            self._check(mask, q.shape[-2], k.shape[-2])
+            mask = None
+        out = local_linear_attention(
+            q,
+            k,
+            v,
+            jnp.exp(params["log_ridge"]),
+            scale=self.scale,
+            causal=self.causal_only,
+            mask=mask,
+            at=rows.at,
+            penalty="absolute",
+            floor=float(jnp.finfo(jnp.promote_types(q.dtype, jnp.float32)).eps) ** 0.5,
+            solver=self.solver,
+        )
+        return AttentionOutput(out)
+
+    def _check(self, mask: HostOrDevice | None, num: int, num_keys: int) -> None:
+        if mask is None or isinstance(mask, Tracer):
+            return
+        seen = np.asarray(mask)
+        causal = np.tri(num, num_keys, num_keys - num, dtype=bool)
+        if seen.shape[-2:] != causal.shape or not (seen == causal).all():
+            raise ValueError(
+                f"{self.name}: got a mask that is not the causal one; allowed is None or causal_mask({num}, {num_keys}), "
+                "or leave causal_only out."
+            )
+
+
+lla_blockwise = LocalLinearBlockwise("lla_blockwise", post=LocalLinear())
