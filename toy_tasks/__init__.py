@@ -9,6 +9,7 @@ from toy_tasks.compat import replay
 from toy_tasks.denoising import Denoising
 from toy_tasks.distractor_recall import DistractorRecall
 from toy_tasks.graph_walk import GraphWalk
+from toy_tasks.groups import Group
 from toy_tasks.induction import Induction
 from toy_tasks.linear_regression import LinearRegression
 from toy_tasks.mqar import MQAR
@@ -31,6 +32,7 @@ from toy_tasks.regression_predictors import (
 )
 from toy_tasks.single_recall import SingleRecall
 from toy_tasks.stacked_recall import FixedReadout, StackedRecall
+from toy_tasks.word_problem import WordProblem
 
 TASKS = (
     BigramBackcopy,
@@ -45,6 +47,7 @@ TASKS = (
     SingleRecall,
     StackedRecall,
     DistractorRecall,
+    WordProblem,
 )
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "FixedReadout",
     "GradientStep",
     "GraphWalk",
+    "Group",
     "Induction",
     "LeastSquares",
     "LinearRegression",
@@ -78,6 +82,7 @@ __all__ = [
     "StackedRecall",
     "Task",
     "TaskWithOracle",
+    "WordProblem",
     "Zero",
     "absorbing_cycles",
     "bayes",

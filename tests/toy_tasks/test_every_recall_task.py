@@ -15,6 +15,7 @@ from toy_tasks import (
     Denoising,
     DistractorRecall,
     GraphWalk,
+    Group,
     Induction,
     PairedRecall,
     Parity,
@@ -23,8 +24,10 @@ from toy_tasks import (
     SingleRecall,
     StackedRecall,
     TaskWithOracle,
+    WordProblem,
 )
 
+S3 = Group("S3")
 MADE = (
     MQAR(32, 12, 2),  # keys by Floyd's algorithm, values by sorting
     PairedRecall(6, 5, 3, 2, distinct_values=True),
@@ -37,6 +40,7 @@ MADE = (
     StackedRecall(6, 5, 4, 3),
     StackedRecall(6, 5, 4, 3, answer="vectors"),
     DistractorRecall(3, 5, 1, 1, 1),
+    WordProblem(S3, 6, "swaps", bos=True),
 )
 DRAWS_NORMALS = (Denoising, DistractorRecall)
 COUNT = 2
