@@ -2,6 +2,7 @@
 
 from attnlab.studies.active_dormant import STUDY as _active_dormant
 from attnlab.studies.associative_memory import STUDY as _associative_memory
+from attnlab.studies.associative_recall import STUDY as _associative_recall
 from attnlab.studies.deconstructing import STUDY as _deconstructing
 from attnlab.studies.dsf import STUDY as _dsf
 from attnlab.studies.gated import STUDY as _gated
@@ -22,6 +23,7 @@ STUDIES = (
     _dsf,
     _deconstructing,
     _injectivity,
+    _associative_recall,
 )
 
 
