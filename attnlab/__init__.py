@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from attnlab.models import BackcopyReduced, LinearAttention, RegressionAttention, Transformer
     from attnlab.report.quick import show
     from attnlab.studies.compare import compare
-    from attnlab.training import Run, adam, adamw, at, every, log_spaced, params, resume, run, sgd
+    from attnlab.studies.sweep import sweep
+    from attnlab.training import Cell, Run, adam, adamw, at, every, grid, log_spaced, params, resume, run, sgd
     from attnlab.trajectory import open, verify
 
 __version__ = "0.1.0"
@@ -26,12 +27,16 @@ _HOMES = {
     "attnlab.models": ("BackcopyReduced", "LinearAttention", "RegressionAttention", "Transformer"),
     "attnlab.report.quick": ("show",),
     "attnlab.studies.compare": ("compare",),
-    "attnlab.training": ("Run", "adam", "adamw", "at", "every", "log_spaced", "params", "resume", "run", "sgd"),
+    "attnlab.studies.sweep": ("sweep",),
+    "attnlab.training": (
+        *("Cell", "Run", "adam", "adamw", "at", "every", "grid", "log_spaced", "params", "resume", "run", "sgd"),
+    ),
     "attnlab.trajectory": ("open", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BackcopyReduced",
+    "Cell",
     "LinearAttention",
     "RegressionAttention",
     "Run",
@@ -43,6 +48,7 @@ __all__ = [
     "attention",
     "compare",
     "every",
+    "grid",
     "log_spaced",
     "open",
     "params",
@@ -51,6 +57,7 @@ __all__ = [
     "run",
     "sgd",
     "show",
+    "sweep",
     "use_all_cores",
     "verify",
 ]

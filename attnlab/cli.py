@@ -188,7 +188,7 @@ class Compare:
     task: str
     """bigram-backcopy, mqar, paired-recall, parity, graph-walk, denoising, passkey, induction."""
     mechanisms: tuple[str, ...]
-    """Names, e.g. softmax sigmoid delta; a wrong one lists them all."""
+    """Names, e.g. softmax sigmoid delta_net; a wrong one lists them all."""
     seeds: int = 3
     """Number of seeds."""
     steps: int = 1000
@@ -220,13 +220,51 @@ class Compare:
 
 
 @dataclasses.dataclass
-class Resume:
-    """Go on with an interrupted run or study, bit for bit."""
+class Sweep:
+    """Train mechanisms x settings x learning rates x seeds as one list; one table, one picture, one page."""
 
-    path: Positional[Path]
-    """A run directory or a study's folder."""
+    task: str
+    """As for compare."""
+    mechanisms: tuple[str, ...]
+    """Names, e.g. softmax sigmoid delta_net; a wrong one lists them all."""
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """Of AdamW. All of them, for all seeds, are one compiled program."""
+    seeds: int = 3
+    """Number of seeds."""
+    steps: int = 1000
+    """Updates."""
+    batch_size: int = 32
+    """Sequences per update."""
+    set: tuple[str, ...] = ()
+    """Settings of the task, field=value, or several values to sweep: --set num_pairs=4,8 length=48."""
+    model: tuple[str, ...] = ()
+    """Settings of the transformer, the same way: --model width=32,64 positions=none."""
+    path: Path | None = None
+    """Folder for the runs, table, picture and page; must not exist. Default: a new one under runs/."""
 
     def go(self) -> int:
+        from attnlab.studies.sweep import cells_called, entries_called, sweep
+
+        _use_cores(entries_called(self.mechanisms, self.learning_rates, self.seeds))
+        common = {n: getattr(self, n) for n in ("steps", "seeds", "batch_size")}
+        cells = cells_called(self.task, self.mechanisms, self.learning_rates, self.set, self.model, **common)
+        return _tell_sweep(sweep(cells, path=self.path, say=_say))
+
+
+@dataclasses.dataclass
+class Resume:
+    """Go on with an interrupted run, study or sweep, bit for bit."""
+
+    path: Positional[Path]
+    """A run directory, or the folder of a study or a sweep."""
+
+    def go(self) -> int:
+        if _is_sweep(self.path):
+            from attnlab.studies.sweep import proceed
+            from attnlab.training import open_sweep
+
+            _use_cores(max(len(group.roots) for group in open_sweep(self.path).groups))
+            return _tell_sweep(proceed(self.path, say=_say))
         if (found := _study_in(self.path)) is not None:
             from attnlab.studies.reproduce import proceed
 
@@ -243,17 +281,22 @@ class Resume:
 
 @dataclasses.dataclass
 class Verify:
-    """Check every file of a run (or of all runs of a study) against its hash; exit status 1 if one differs."""
+    """Check every file of a run (or of all of a study or sweep) against its hash; exit status 1 if one differs."""
 
     path: Positional[Path]
-    """A run directory or a study's folder."""
+    """A run directory, or the folder of a study or a sweep."""
 
     def go(self) -> int:
         from attnlab.trajectory import verify
 
-        runs = _runs_in(self.path)
         bad = 0
-        for run in runs:
+        if _is_sweep(self.path):
+            from attnlab.training.sweep_folder import damaged
+
+            for problem in damaged(self.path):
+                bad += 1
+                print(problem)
+        for run in _runs_in(self.path):
             found = verify(run)
             bad += bool(found.problems)
             print(found)
@@ -262,13 +305,17 @@ class Verify:
 
 @dataclasses.dataclass
 class Report:
-    """Write the HTML report of a run directory, or write a study's again from what is on disk."""
+    """Write the HTML report of a run directory, or write a study's or a sweep's again from what is on disk."""
 
     path: Positional[Path]
-    """A run directory or a study's folder."""
+    """A run directory, or the folder of a study or a sweep."""
 
     def go(self) -> int:
-        if (found := _study_in(self.path)) is not None:
+        if _is_sweep(self.path):
+            from attnlab.studies.sweep_report import REPORT, rewrite
+
+            where = rewrite(self.path).path / REPORT
+        elif (found := _study_in(self.path)) is not None:
             from attnlab.studies.reproduce import open_lab, read_verdicts, write_report
 
             study, settings = found
@@ -287,11 +334,18 @@ class Open:
     """Say what a run directory holds, and how to read it from Python."""
 
     path: Positional[Path]
-    """A run directory or a study's folder."""
+    """A run directory, or the folder of a study or a sweep."""
 
     def go(self) -> int:
         from attnlab.trajectory import open as open_trajectory
 
+        if _is_sweep(self.path):
+            from attnlab.training import open_sweep
+
+            found = open_sweep(self.path)
+            print(found)
+            print(found.table)
+            print(f"    from attnlab.training import open_sweep; table = open_sweep({str(self.path)!r}).table")
         for run in _runs_in(self.path):
             print(open_trajectory(run))
             print(f"    import attnlab as al; trajectory = al.open({str(run)!r})")
@@ -303,6 +357,7 @@ Command = (
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Train, subcommand("run")]
     | Annotated[Compare, subcommand("compare")]
+    | Annotated[Sweep, subcommand("sweep")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Report, subcommand("report")]
@@ -373,6 +428,22 @@ def _tell(study: Any, outcome: Any) -> int:
     return exit_status(outcome.verdicts)
 
 
+def _tell_sweep(found: Any) -> int:
+    from attnlab.studies.sweep_report import BEST, REPORT, TABLE, as_text, headline, rows, summary
+
+    print(as_text(rows(found)))
+    print(f"median (range over seeds); {BEST} the learning rate with the best {headline(found)}")
+    print(summary(found))
+    print(f"report: {found.path / REPORT}; every seed: {found.path / TABLE}")
+    return 0
+
+
+def _is_sweep(path: Path) -> bool:
+    from attnlab.training.sweep_folder import is_sweep
+
+    return is_sweep(path)
+
+
 def _study_in(path: Path) -> tuple[Any, dict[str, Any]] | None:
     """The study whose folder this is, and its settings, with the cores in use; None for a run directory."""
     from attnlab.studies.reproduce import SETTINGS, read_settings
@@ -387,9 +458,13 @@ def _study_in(path: Path) -> tuple[Any, dict[str, Any]] | None:
 
 
 def _runs_in(path: Path) -> list[Path]:
-    """The run directory itself, or those of a study's folder."""
+    """The run directory itself, or those of the folder of a study or a sweep."""
     from attnlab.studies.reproduce import SETTINGS
 
+    if _is_sweep(path):
+        from attnlab.training.sweep_folder import runs_of
+
+        return runs_of(path)
     if (path / SETTINGS).exists():
         return sorted(p.parent for p in path.glob("runs/*/manifest.json"))
     return [path]

@@ -96,6 +96,7 @@ def curves_by_model(
     ylabel: str,
     log_x: bool = False,
     log_y: bool = False,
+    marks: bool = False,
     levels: Mapping[str, SupportsFloat] | None = None,
     predicted: Mapping[str, Any] | None = None,
 ) -> Figure:
@@ -103,7 +104,7 @@ def curves_by_model(
 
     Args:
       x: `[N]`, increasing. curves: model -> `[S, N]` or `[N]`.
-      title: the finding. xlabel, ylabel: with units.
+      title: the finding. xlabel, ylabel: with units. marks: a dot and a tick at every point, where they are few.
       levels: label -> height, horizontal lines. predicted: model -> `[N]`, theory, drawn dotted in its colour.
     """
     steps = as_axis(x, "x")
@@ -112,10 +113,10 @@ def curves_by_model(
     with style():
         figure = new_figure(title, 8.6, max(3.8, 1.0 + 0.24 * len(data)))
         axes = figure.subplots()
-        labels = []
+        labels, dots = [], {"marker": "o", "markersize": 4} if marks else {}
         for number, (name, values) in enumerate(data.items()):
             colour, dash = PALETTE[number % len(PALETTE)], _DASHES[number // len(PALETTE) % len(_DASHES)]
-            median = draw_curves(axes, steps, values, colour, thin=False, linestyle=dash)
+            median = draw_curves(axes, steps, values, colour, thin=False, linestyle=dash, **dots)
             labels.append((last_finite(median), name, colour))
             if predicted and name in predicted:
                 axes.plot(steps, np.asarray(predicted[name], float), color=colour, linewidth=1.1, linestyle=(0, (1, 2)))
@@ -130,6 +131,9 @@ def curves_by_model(
             log_axis(axes, "x")
         if log_y:
             log_axis(axes, "y")
+        if marks:
+            axes.set_xticks(steps, [f"{x:g}" for x in steps])
+            axes.set_xticks([], minor=True)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         _limits(axes, data, log_y)

@@ -30,6 +30,7 @@ def write_report(
     title: str,
     summary: str = "",
     verdicts: Sequence[Verdict] = (),
+    tables: Mapping[str, Sequence[Sequence[str]]] | None = None,
     figures: Mapping[str, Figure | str | Path] | None = None,
     scrubbers: Mapping[str, Scrubber] | Sequence[Scrubber] = (),
     config: Mapping[str, Any] | None = None,
@@ -45,6 +46,7 @@ def write_report(
       title: what was run.
       summary: one to three sentences above the table (plain text or the markup of `notes`).
       verdicts: rows of the table, in this order.
+      tables: heading -> rows of text, the first of them the header.
       figures: caption -> matplotlib figure or path of a PNG.
       scrubbers: heading -> Scrubber, or a sequence of them.
       config: what was run, shown as JSON.
@@ -65,6 +67,8 @@ def write_report(
     sections: list[tuple[str, str, str]] = []
     if verdicts:
         sections.append(("claims", "Claims and verdicts", _verdict_section(verdicts)))
+    for number, (heading, rows) in enumerate((tables or {}).items()):
+        sections.append((f"table-{number}", heading, _table(rows)))
     if views:
         parts = [_scrubber(i, name, s.capped(max_scrubber_bytes)) for i, (name, s) in enumerate(views.items())]
         sections.append(("training", "Scrub through training", "\n".join(parts)))
@@ -202,6 +206,19 @@ def _verdict_row(verdict: Verdict) -> str:
         )
         + "</tr>"
     )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of numbers, which may have a sign or a range behind them, stand to the right."""
+    header, *body = rows
+    css = ["number" if all(re.match(r"[-–0-9]", row[n]) for row in body) else "" for n in range(len(header))]
+    head = "".join(f'<th class="{kind}">{escape(text)}</th>' for kind, text in zip(css, header, strict=True))
+    lines = [
+        "<tr>" + "".join(f'<td class="{kind}">{escape(t)}</td>' for kind, t in zip(css, row, strict=True)) + "</tr>"
+        for row in body
+    ]
+    table = f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>"
+    return f'<div class="wide"><table>\n{table}</table></div>'
 
 
 def _figure(caption: str, figure: Figure | str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsFloat
 
@@ -65,6 +66,17 @@ def format_interval(interval: Sequence[SupportsFloat] | None, digits: int = 6) -
     if math.isinf(high):
         return f"≥ {format_number(low, digits)}"
     return f"[{format_number(low, digits)}, {format_number(high, digits)}]"
+
+
+def format_spread(values: Sequence[SupportsFloat], none: str = "–") -> str:
+    """Median and range of what is finite: `0.91 (0.88 … 0.95)`, and `, 2/3` if not all are; `none` if nothing is."""
+    finite = sorted(float(value) for value in values if math.isfinite(value))
+    if not finite:
+        return none if len(values) else "–"
+    told = format_number(statistics.median(finite), 3)
+    if len(finite) > 1:
+        told += f" ({format_number(finite[0], 2)} … {format_number(finite[-1], 2)})"
+    return told if len(finite) == len(values) else f"{told}, {len(finite)}/{len(values)}"
 
 
 def format_range(verdict: Verdict) -> str:

@@ -16,9 +16,10 @@ from attnlab import analysis
 from attnlab.attention import Mechanism
 from attnlab.config import build, encode, require
 from attnlab.models import Transformer
-from attnlab.report.tables import format_number
+from attnlab.report.tables import format_spread
 from attnlab.studies.measured import Experiment
 from attnlab.studies.measured_lab import MeasuredLab
+from attnlab.studies.measures import plateau_of
 from attnlab.studies.reproduce import free_folder
 from attnlab.training import adamw
 
@@ -53,22 +54,14 @@ class Comparison:
     def rows(self) -> list[list[str]]:
         """Header, then a row per mechanism: median and range over seeds of every quantity that is known."""
         known = [c for c in COLUMNS if any(np.isfinite(v[c]).any() for v in self.values.values())]
-        return [["mechanism", *known]] + [[name, *(_spread(v[c]) for c in known)] for name, v in self.values.items()]
+        return [["mechanism", *known]] + [
+            [name, *(format_spread(v[c], "never") for c in known)] for name, v in self.values.items()
+        ]
 
     def __str__(self) -> str:
         rows = self.rows()
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def _spread(values: Sequence[float]) -> str:
-    finite = np.asarray(values)[np.isfinite(values)]
-    if not len(finite):
-        return "never" if len(values) else "–"
-    told = format_number(float(np.median(finite)), 3)
-    if len(finite) > 1:
-        told += f" ({format_number(float(finite.min()), 2)} … {format_number(float(finite.max()), 2)})"
-    return told if len(finite) == len(values) else f"{told}, {len(finite)}/{len(values)}"
 
 
 def model_for(task: Any, mechanism: Mechanism, **options: Any) -> Transformer:
@@ -120,7 +113,7 @@ def compare(
     require(not folder.exists(), "path", str(folder), "a folder that does not exist")
     folder.mkdir(parents=True)
     lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None))
-    level = _plateau(task) if plateau is None else plateau
+    level = plateau_of(task) if plateau is None else plateau
     values = {name: {c: tuple(map(float, v)) for c, v in _measure(lab, name, level).items()} for name in names}
     found = Comparison(task, runs[names[0]].model, values, folder)
     _write(found, lab, level)
@@ -133,16 +126,6 @@ class _Source:
 
     def experiments(self, preset: str) -> dict[str, Experiment]:
         return self.runs
-
-
-def _plateau(task: Any) -> float | None:
-    """The highest named plateau of the task, else `log V`."""
-    named = getattr(task, "plateaus", {})
-    heights = [float(p.loss) for p in named.values()]
-    if heights:
-        return max(heights)
-    size = getattr(task, "vocab_size", None)
-    return None if size is None else float(np.log(size))
 
 
 def _measure(lab: MeasuredLab, name: str, plateau: float | None) -> dict[str, np.ndarray]:

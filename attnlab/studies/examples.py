@@ -7,7 +7,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import toy_tasks as tt
@@ -35,7 +35,12 @@ def name_of(make: Callable[..., Any]) -> str:
 
 def task_called(name: str, settings: Sequence[str] = ()) -> Any:
     """The task of that name; `settings` are `field=value` with values in JSON (`num_pairs=8`, `bos=false`)."""
-    make, given = _one_of("--task", name, {name_of(t): t for t in TASKS}), pairs("--set", settings)
+    return task_with(name, pairs("--set", settings))
+
+
+def task_with(name: str, given: Mapping[str, Any]) -> Any:
+    """The task of that name with these settings."""
+    make = _one_of("--task", name, {name_of(t): t for t in TASKS})
     if isinstance(make, type):
         return build(make, given)
     fixed = [n for n, p in inspect.signature(make).parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -53,16 +58,57 @@ def mechanisms_called(names: Sequence[str]) -> list[Mechanism]:
 
 def pairs(flag: str, settings: Sequence[str]) -> dict[str, Any]:
     """`field=value` texts as a dict; a value that is not JSON is a string."""
+    return {field: _value(value) for field, value in _fields(flag, settings).items()}
+
+
+def axes(flag: str, settings: Sequence[str]) -> dict[str, list[Any]]:
+    """`field=value,value,...` texts as lists. What is JSON as a whole is one value: `no_mlp=[0,1]`, `text=\"a,b\"`."""
     found = {}
+    for field, text in _fields(flag, settings).items():
+        parts = _parts(text)
+        if not all(parts):
+            told = (
+                f"{flag}: got '{field}={text}'; allowed is field=value or field=value,value,... with nothing left out."
+            )
+            raise ConfigError(told)
+        found[field] = [_value(part) for part in parts]
+        differ = len({repr(value) for value in found[field]}) == len(parts)
+        require(differ, flag, f"{field}={text}", "values that differ")
+    return found
+
+
+def _fields(flag: str, settings: Sequence[str]) -> dict[str, str]:
+    """`field=value` texts, parted."""
+    found: dict[str, str] = {}
     for text in settings:
         field, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{flag}: got {text!r}; allowed is field=value, e.g. num_pairs=8.")
-        try:
-            found[field] = json.loads(value)
-        except json.JSONDecodeError:
-            found[field] = value
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        require(field not in found, flag, text, f"every field once; {field!r} has a value already")
+        found[field] = value
+    return found
+
+
+def _value(text: str) -> Any:
+    """JSON, with tuples for lists; or else the text itself."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parts(text: str) -> list[str]:
+    """Parted at the commas that are in no brackets and no quotes."""
+    found, depth, quoted = [""], 0, False
+    for letter in text:
+        quoted ^= letter == '"'
+        depth += 0 if quoted else (letter in "[{(") - (letter in ")}]")
+        if letter == "," and not quoted and depth <= 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found
 
 
 def _one_of(flag: str, name: str, known: dict[str, Any]) -> Any:

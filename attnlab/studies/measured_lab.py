@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from attnlab import analysis, keys
+from attnlab import analysis
+from attnlab.studies import measures
 from attnlab.studies.lab import Runs
 from attnlab.studies.measured import Experiment
-from attnlab.training import losses
-
-SEQUENCES, AT_ONCE = 1024, 64  # behind every risk and accuracy; evaluated so many at once
 
 
 class MeasuredLab(Runs):
@@ -60,18 +57,9 @@ class MeasuredLab(Runs):
         def run() -> Any:
             e = self.experiments[name]
             task, model = options.get("task") or e.task, options.get("model") or e.model
-            at_once = options.get("at_once", AT_ONCE)
-            batches = max(1, options.get("sequences", SEQUENCES if self.preset != "smoke" else AT_ONCE) // at_once)
-            roots = [keys.stream(keys.root(0), "fresh", number) for number in range(batches)]
-
-            def of_seed(params: Any) -> Any:
-                def one(key: Any) -> Any:
-                    batch = task.sample(key, at_once)
-                    return measure(task, model.apply(params, batch.inputs, edits=options.get("edits", ()))[0], batch)
-
-                return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.lax.map(one, jnp.stack(roots)))
-
-            return jax.device_get(jax.jit(lambda p: jax.lax.map(of_seed, p))(given))
+            size = {"sequences": measures.SEQUENCES if self.preset != "smoke" else measures.AT_ONCE}
+            size |= {name: options[name] for name in ("sequences", "at_once", "edits") if name in options}
+            return measures.on_fresh(task, model, given, measure, **size)
 
         if (given := options.get("params")) is not None:
             return run()
@@ -90,18 +78,18 @@ class MeasuredLab(Runs):
 
     def loss(self, name: str, **options: Any) -> np.ndarray:
         """The loss that training minimises, on fresh sequences, `[S]`."""
-        return self.evaluate(name, _loss, label="loss", **options)
+        return self.evaluate(name, measures.loss, label="loss", **options)
 
     def accuracy(self, name: str, **options: Any) -> np.ndarray:
         """Share of the counted positions whose most probable token is the target, `[S]`."""
-        return self.evaluate(name, _accuracy, label="accuracy", **options)
+        return self.evaluate(name, measures.accuracy, label="accuracy", **options)
 
     def usual(self, name: str, **options: Any) -> dict[str, np.ndarray]:
         """All that the task defines of `loss`, `accuracy` and `oracle_gap`, in one pass, each `[S]`.
 
         The gap is the loss above that of the exact oracle on the same sequences, in nats.
         """
-        return self.evaluate(name, _usual, label="usual", **options)
+        return self.evaluate(name, measures.usual, label="usual", **options)
 
     def probe(self, name: str, probe: Callable[[Any, Any], Any], *, label: Any, step: int | None = None) -> Any:
         """`probe(model, params)` of every seed at the end (or at a recorded step of `params`), leaves `[S, ...]`."""
@@ -130,30 +118,4 @@ class MeasuredLab(Runs):
 
     def steps_to_leave(self, name: str, plateau: float, share: float = 0.1) -> np.ndarray:
         """When the training loss is below `(1 - share) plateau` for three records in a row; NaN if never. `[S]`"""
-        return analysis.steps_to_leave(*self.loss_curve(name), plateau, share=share, sustained=3)
-
-
-def _counted(values: Any, batch: Any) -> Any:
-    return jnp.sum(values * batch.loss_mask) / losses.total_weight(batch)
-
-
-def _loss(task: Any, output: Any, batch: Any) -> Any:
-    return _counted(losses.natural(task)(output, batch), batch)
-
-
-def _accuracy(task: Any, output: Any, batch: Any) -> Any:
-    return _counted(jnp.argmax(output, axis=-1) == batch.targets, batch)
-
-
-def _oracle_gap(task: Any, output: Any, batch: Any) -> Any:
-    best = jnp.log(jnp.maximum(task.oracle(batch), 1e-30))
-    return _counted(losses.next_token(output, batch) - losses.next_token(best, batch), batch)
-
-
-def _usual(task: Any, output: Any, batch: Any) -> dict[str, Any]:
-    measures = {"loss": _loss}
-    if hasattr(task, "vocab_size"):
-        measures["accuracy"] = _accuracy
-        if hasattr(task, "oracle"):
-            measures["oracle_gap"] = _oracle_gap
-    return {name: measure(task, output, batch) for name, measure in measures.items()}
+        return measures.left_plateau(self.run(name), plateau, share)

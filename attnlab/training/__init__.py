@@ -1,5 +1,7 @@
 """Training: many seeds, fused steps, uneven records, resumable."""
 
+from attnlab.training.cells import Cell as Cell
+from attnlab.training.cells import grid as grid
 from attnlab.training.distill import Distilled as Distilled
 from attnlab.training.distill import distill as distill
 from attnlab.training.distill import swapped as swapped
@@ -16,3 +18,9 @@ from attnlab.training.record import log_spaced as log_spaced
 from attnlab.training.record import params as params
 from attnlab.training.settings import RunConfig as RunConfig
 from attnlab.training.settings import load_config as load_config
+from attnlab.training.sweep import Measure as Measure
+from attnlab.training.sweep import resume_sweep as resume_sweep
+from attnlab.training.sweep import sweep as sweep
+from attnlab.training.sweep_folder import Sweep as Sweep
+from attnlab.training.sweep_folder import open_sweep as open_sweep
+from attnlab.training.table import best as best

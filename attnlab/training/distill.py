@@ -12,10 +12,11 @@ import optax
 
 from attnlab import keys
 from attnlab.attention import Mechanism, causal_mask
+from attnlab.attention.base import undecayed
 from attnlab.attention.distillation import Distillation, distillation_loss
 from attnlab.config import require
 from attnlab.training import devices as device_rules
-from attnlab.training.optimizers import Optimizer, adam
+from attnlab.training.optimizers import Optimizer, adam, rule_of
 
 FRESH = 4  # batches behind `before` and `after`
 
@@ -104,7 +105,8 @@ def distill(
     placement = device_rules.place(num, model, devices=devices)
     roots = jnp.stack([keys.root(seed) for seed in range(num)])
 
-    update = (optimizer or adam(1e-2)).transform()
+    spared = {(str(layer), name) for layer in taught_layers(model) for name in undecayed(mechanism)}
+    update = rule_of(optimizer or adam(1e-2), spared)
 
     def first(root):
         layers = taught_layers(model)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from attnlab import trajectory
 from attnlab.training.program import State
 from attnlab.training.session import Session
-from attnlab.training.settings import row_shapes
+from attnlab.training.settings import RunConfig, row_shapes
 from attnlab.trajectory import Trajectory, TrajectoryWriter, state
 from attnlab.trajectory.leaves import flatten, path_name, schema_of
 from attnlab.trajectory.rundir import STATE
@@ -39,11 +39,11 @@ class Keeper:
         self._saved_at, self._save_seconds = time.perf_counter(), [float("inf")]
 
     @staticmethod
-    def check(session: Session) -> Records:
+    def check(config: RunConfig) -> Records:
         """The records of a run. Raises `RunDirError` if one cannot be stored, before anything is on disk."""
-        shapes = row_shapes(session.config)
+        shapes = row_shapes(config)
         dims = {}
-        for name, schedule in session.config.schedules().items():
+        for name, schedule in config.schedules().items():
             if callable(named := getattr(schedule.of, "dims", None)):
                 dims[name] = named([path_name(keys, name) for keys in flatten(shapes[name])])
         schema_of(shapes, dims, forbidden=[name for name in dir(Trajectory) if not name.startswith("_")])

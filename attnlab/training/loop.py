@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -86,6 +87,8 @@ def run(
     seed_axis: device_rules.SeedAxis = "auto",
     devices: Sequence[Any] | None = None,
     progress: bool | None = None,
+    roots: Sequence[int] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Train `model` on `task` for `steps` updates, for every seed, and record what `record` says.
 
@@ -113,6 +116,9 @@ def run(
       seed_axis: `map`, `vmap`, `auto` (by rule), or `measure` (time both here, take the faster).
       devices: over which the seeds are sharded. Default: all.
       progress: show a bar; default: on a terminal.
+      roots: the seed that each entry of `seeds` draws from; default: itself. With it the labels in `seeds` are only
+        names, and one seed can train with several rates: `adamw([1e-3, 3e-3]), seeds=2, roots=(7, 7)`.
+      stop: asked before every chunk; True ends the run there, as Ctrl-C does. Default: Ctrl-C.
 
     Raises:
       ConfigError: a bad setting. RunExistsError: `path` exists. Nothing is written in either case.
@@ -132,6 +138,7 @@ def run(
         chunk_steps=default_chunk_steps(steps) if chunk_steps is None else chunk_steps,
         microbatch=microbatch,
         seed_axis=placement.axis,
+        roots=roots,  # type: ignore[arg-type]  (the same)
     )
     where = _default_path(task) if path is None else Path(path)
     if where.exists():
@@ -146,19 +153,24 @@ def run(
         placement = device_rules.place(len(labels), model, config.seed_axis, devices)
     session = Session(config, placement)
     session.lower()
-    records = Keeper.check(session)
+    records = Keeper.check(config)
     manifest = {"kind": "run", "config": configs.encode(config), "placement": placement.describe()}
-    return _go(session, Keeper(trajectory.create(where, manifest), session, records), progress)
+    return _go(session, Keeper(trajectory.create(where, manifest), session, records), progress, stop)
 
 
 def resume(
-    path: str | Path, *, devices: Sequence[Any] | None = None, progress: bool | None = None, **given: Any
+    path: str | Path,
+    *,
+    devices: Sequence[Any] | None = None,
+    progress: bool | None = None,
+    stop: Callable[[], bool] | None = None,
+    **given: Any,
 ) -> Run:
     """Go on with a run that was interrupted, to the same final parameters bit for bit on the same kind of devices.
 
     Args:
       path: the run directory.
-      devices, progress: as for `run`.
+      devices, progress, stop: as for `run`.
       given: settings that no file can hold (a lambda, an optax transformation), by their name in `run`.
 
     Raises:
@@ -167,7 +179,7 @@ def resume(
     config = load_config(path, **given)
     placement = device_rules.place(len(config.seeds), config.model, config.seed_axis, devices)
     session = Session(config, placement)
-    return _go(session, Keeper(Path(path), session, Keeper.check(session)), progress)
+    return _go(session, Keeper(Path(path), session, Keeper.check(config)), progress, stop)
 
 
 def _default_path(task: Any) -> Path:
@@ -175,14 +187,15 @@ def _default_path(task: Any) -> Path:
     return Path("runs") / f"{type(task).__name__}-{stamp}"
 
 
-def _go(session: Session, keeper: Keeper, progress: bool | None) -> Run:
+def _go(session: Session, keeper: Keeper, progress: bool | None, stop: Callable[[], bool] | None = None) -> Run:
     """Chunk after chunk from where the directory stands: compute, write the records, save the state."""
     began = time.perf_counter()
     c, plan = session.config, session.plan
     done, at = keeper.restore()
     first = now = int(plan.ends[done - 1]) if done else 0
     training = 0.0
-    with stop_request() as asked, bar(c.steps, session.num_seeds, progress, keeper.path.name, first) as advance:
+    asking = stop_request() if stop is None else nullcontext(stop)
+    with asking as asked, bar(c.steps, session.num_seeds, progress, keeper.path.name, first) as advance:
         if done < plan.num_chunks:
             advance(first, "compiling")
             session.compile()

@@ -8,8 +8,10 @@ warm-up, no clipping, as in Guo et al. (2410.13835); for anything else give an `
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
+import jax
 import numpy as np
 import optax
 from flax import struct
@@ -17,6 +19,7 @@ from flax import struct
 from attnlab.config import require
 
 Number = Any  # float, or Float[S]
+Places = Collection[tuple[str, ...]]  # of leaves in the tree of parameters: the keys on the way, as text
 
 
 @runtime_checkable
@@ -26,9 +29,44 @@ class Optimizer(Protocol):
     def transform(self) -> optax.GradientTransformation: ...
 
 
+@runtime_checkable
+class Decaying(Optimizer, Protocol):
+    """An optimizer whose weight decay can spare the parameters at some places."""
+
+    def transform_except(self, places: Places) -> optax.GradientTransformation: ...
+
+
+def rule_of(optimizer: Optimizer, places: Places = frozenset()) -> optax.GradientTransformation:
+    """`optimizer.transform()`, its weight decay sparing the parameters at `places`, if it has one and there are any.
+
+    A transformation of your own decides for itself: give it `mask=decayed(model.undecayed)`.
+    """
+    if places and isinstance(optimizer, Decaying):
+        return optimizer.transform_except(places)
+    return optimizer.transform()
+
+
+def decayed(places: Places) -> Callable[[Any], Any] | None:
+    """`mask(params)`: a tree of the same structure, False at `places`; None if there are none."""
+    if not places:
+        return None
+
+    def mask(params: Any) -> Any:
+        def here(path: Sequence[Any], _: Any) -> bool:
+            return tuple(jax.tree_util.keystr((key,), simple=True) for key in path) not in places
+
+        return jax.tree_util.tree_map_with_path(here, params)
+
+    return mask
+
+
 @struct.dataclass
 class AdamW:
-    """Adam with decoupled decay: `p -= lr (m / (sqrt(v) + eps) + weight_decay p)` (1711.05101)."""
+    """Adam with decoupled decay: `p -= lr (m / (sqrt(v) + eps) + weight_decay p)` (1711.05101).
+
+    What the model names in `undecayed` does not decay: rates of forgetting of recurrent mechanisms and the like. Of a
+    model without such mechanisms everything decays.
+    """
 
     learning_rate: Number = 1e-3
     b1: Number = 0.9
@@ -37,7 +75,11 @@ class AdamW:
     weight_decay: Number = 1e-4
 
     def transform(self) -> optax.GradientTransformation:
-        return optax.adamw(self.learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
+        return self.transform_except(frozenset())
+
+    def transform_except(self, places: Places) -> optax.GradientTransformation:
+        moments, mask = (self.b1, self.b2, self.eps), decayed(places)
+        return optax.adamw(self.learning_rate, *moments, weight_decay=self.weight_decay, mask=mask)
 
 
 @struct.dataclass
@@ -55,15 +97,21 @@ class Adam:
 
 @struct.dataclass
 class SGD:
-    """`m = momentum m + g + weight_decay p; p -= lr m` (decay enters the momentum, as in `torch.optim.SGD`)."""
+    """`m = momentum m + g + weight_decay p; p -= lr m` (decay enters the momentum, as in `torch.optim.SGD`).
+
+    What the model names in `undecayed` does not decay.
+    """
 
     learning_rate: Number = 1e-2
     momentum: Number = 0.0
     weight_decay: Number = 0.0
 
     def transform(self) -> optax.GradientTransformation:
+        return self.transform_except(frozenset())
+
+    def transform_except(self, places: Places) -> optax.GradientTransformation:
         return optax.chain(
-            optax.add_decayed_weights(self.weight_decay),
+            optax.add_decayed_weights(self.weight_decay, decayed(places)),
             optax.trace(decay=self.momentum),
             optax.scale_by_learning_rate(self.learning_rate),
         )

@@ -12,7 +12,7 @@ from flax import struct
 
 from attnlab import keys
 from attnlab.training import losses
-from attnlab.training.optimizers import Optimizer
+from attnlab.training.optimizers import Optimizer, rule_of
 
 
 @struct.dataclass
@@ -39,12 +39,17 @@ def initial_state(model: Any, optimizer: Optimizer, root: jax.Array) -> State:
     params = model.init(keys.stream(root, "init"))
     return State(
         params=params,
-        opt=optimizer.transform().init(params),
+        opt=_rule(optimizer, model).init(params),
         step=jnp.zeros((), jnp.int32),
         loss_sum=jnp.zeros(()),
         loss_count=jnp.zeros((), jnp.int32),
         diverged_at=jnp.full((), -1, jnp.int32),
     )
+
+
+def _rule(optimizer: Optimizer, model: Any) -> optax.GradientTransformation:
+    """The optimizer for this model: what the model says must not decay does not."""
+    return rule_of(optimizer, getattr(model, "undecayed", frozenset()))
 
 
 def make_step(task: Any, model: Any, loss: losses.Loss, batch_size: int, microbatch: int | None) -> Callable:
@@ -70,7 +75,7 @@ def make_step(task: Any, model: Any, loss: losses.Loss, batch_size: int, microba
     def step(optimizer: Optimizer, root, edits, state: State) -> State:
         batch = task.sample(keys.stream(root, "data", state.step), batch_size)
         value, grads = loss_and_gradient(state.params, batch, edits)
-        updates, opt = optimizer.transform().update(grads, state.opt, state.params)
+        updates, opt = _rule(optimizer, model).update(grads, state.opt, state.params)
         new = state.step + 1
         lost = (state.diverged_at < 0) & ~jnp.isfinite(value)
         return State(

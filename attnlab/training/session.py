@@ -36,7 +36,7 @@ class Session:
     def __init__(self, config: RunConfig, placement: Placement):
         self.config, self.placement, self.plan = config, placement, config.plan()
         self.num_seeds = len(config.seeds)
-        roots = jnp.stack([keys.root(seed) for seed in config.seeds])
+        roots = jnp.stack([keys.root(seed) for seed in config.drawn_from])
         self.roots = self.put(roots)
         self.optimizer = self.put(self._optimizers())
         self.edits = device_rules.put(jax.tree.map(jnp.asarray, config.edits), placement, by_seed=False)
@@ -75,7 +75,7 @@ class Session:
         model, optimizer = self.config.model, self._optimizers()
         states = [
             initial_state(model, jax.tree.map(lambda x, s=s: x[s], optimizer), keys.root(seed))
-            for s, seed in enumerate(self.config.seeds)
+            for s, seed in enumerate(self.config.drawn_from)
         ]
         return self.put(jax.tree.map(_stack, *states))
 

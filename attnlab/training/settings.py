@@ -32,7 +32,9 @@ BUFFER_BYTES = 2**28
 class RunConfig:
     """Everything a run depends on; its JSON is in the manifest, so the run can be repeated and resumed from it.
 
-    The fields are those of `run`, decided; `max_events` is the most rows of one record in a chunk.
+    The fields are those of `run`, decided; `max_events` is the most rows of one record in a chunk. `roots` is the seed
+    that each entry of the seed axis draws from, where that is not its label: one seed may then train several times,
+    with other numbers in the optimizer each time.
     """
 
     task: Any
@@ -48,10 +50,13 @@ class RunConfig:
     microbatch: int | None = None
     seed_axis: SeedAxis = "map"
     max_events: int = EVENTS
+    roots: tuple[int, ...] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
         object.__setattr__(self, "seeds", seed_labels(self.seeds))
+        if self.roots is not None:
+            object.__setattr__(self, "roots", root_seeds(self.roots, len(self.seeds)))
         object.__setattr__(self, "edits", tuple(self.edits) if isinstance(self.edits, list | tuple) else (self.edits,))
         for name in ("steps", "batch_size", "chunk_steps", "max_events"):
             require(_is_count(getattr(self, name)), name, getattr(self, name), "an integer >= 1")
@@ -71,6 +76,11 @@ class RunConfig:
             ours, theirs = getattr(self.model, name, None), getattr(self.task, name, None)
             if ours is not None and theirs is not None:
                 require(ours >= theirs, f"model.{name}", ours, f">= the task's {name}={theirs}")
+
+    @property
+    def drawn_from(self) -> tuple[int, ...]:
+        """The seed that each entry of the seed axis draws from. `[S]`"""
+        return self.seeds if self.roots is None else self.roots
 
     def schedules(self) -> dict[str, Schedule]:
         """The records, with the training loss at 500 or so steps."""
@@ -95,6 +105,15 @@ def seed_labels(seeds: Any) -> tuple[int, ...]:
     require(len(labels) > 0 and whole, "seeds", seeds, "a number >= 1, or a list of integers >= 0")
     require(len({int(s) for s in labels}) == len(labels), "seeds", seeds, "distinct seeds")
     return tuple(int(s) for s in labels)
+
+
+def root_seeds(roots: Any, num_seeds: int) -> tuple[int, ...]:
+    """One seed per entry of the seed axis; the same one may occur again."""
+    given: tuple[Any, ...] = tuple(roots) if np.iterable(roots) and not isinstance(roots, str | bytes) else ()
+    whole = all(hasattr(s, "__index__") and not isinstance(s, bool) and 0 <= s < 2**32 for s in given)
+    allowed = f"None, or {num_seeds} integers from 0 to 2^32 - 1, one per entry of `seeds`"
+    require(len(given) == num_seeds and whole, "roots", roots, allowed)
+    return tuple(int(s) for s in given)
 
 
 def one_state(config: RunConfig) -> State:

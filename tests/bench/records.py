@@ -58,7 +58,7 @@ def _training(folder: Path, name: str, steps: int, record: dict) -> Callable[[],
     settings = config(steps, len(jax.devices()), chunk_steps=CHUNK, record=record)
     session = Session(settings, place(len(settings.seeds), settings.model, settings.seed_axis))
     session.compile()
-    records, numbers = Keeper.check(session), count()
+    records, numbers = Keeper.check(session.config), count()
 
     def run() -> None:
         path = trajectory.create(folder / f"{name}-{next(numbers)}", {"kind": "bench"})
