@@ -11,9 +11,10 @@ Nothing here reads an implementation: a prediction that can see the model is no 
     theory.icl.dgd_optimum(data)                      # the best step of debiased gradient descent, and its risk
 
     theory.catalogue.hebb_fidelity([16, 64], 64)      # what attention mechanisms can store: `theory.catalogue`
+    theory.tracking.expressivity(group, "delta")      # which mechanism can follow which group: `theory.tracking`
 """
 
-from theory import catalogue, icl
+from theory import catalogue, icl, tracking
 from theory.backcopy_reduced import (
     ReducedModel,
     excess_risk,
@@ -42,24 +43,31 @@ from theory.propositions import (
 )
 from theory.references import (
     ACTIVE_DORMANT,
+    BARRINGTON,
+    DELTA_PRODUCT,
     DYNAMICAL_SYSTEMS,
     FUNCTION_CLASSES,
+    ILLUSION_OF_STATE,
     INLINE_ATTENTION,
     LEARN_BY_DESCENT,
+    LOCAL_LINEAR,
     NEGATIVE_EIGENVALUES,
     ONE_STEP_OPTIMAL,
     PAVLOVIAN,
     PRECONDITIONED_DESCENT,
     PRETRAINING_TASKS,
+    RECALL_THROUGHPUT,
     REFERENCES,
     REGRESSION_DEMYSTIFIED,
     SELECTIVE_ATTENTION,
+    SHORTCUTS,
     SIGMOID_ATTENTION,
     SINK_EMERGES,
     SINKS_NECESSARY,
     SMOOTH_ATTENTION,
     SOFTPLUS_ATTENTION,
     TRAINED_TRANSFORMERS,
+    ZOOLOGY,
     bibtex,
 )
 from theory.relu_flow import (
@@ -88,24 +96,31 @@ from theory.sink_flow import (
 
 __all__ = [
     "ACTIVE_DORMANT",
+    "BARRINGTON",
+    "DELTA_PRODUCT",
     "DYNAMICAL_SYSTEMS",
     "FUNCTION_CLASSES",
+    "ILLUSION_OF_STATE",
     "INLINE_ATTENTION",
     "LEARN_BY_DESCENT",
+    "LOCAL_LINEAR",
     "NEGATIVE_EIGENVALUES",
     "ONE_STEP_OPTIMAL",
     "PAVLOVIAN",
     "PRECONDITIONED_DESCENT",
     "PRETRAINING_TASKS",
+    "RECALL_THROUGHPUT",
     "REFERENCES",
     "REGRESSION_DEMYSTIFIED",
     "SELECTIVE_ATTENTION",
+    "SHORTCUTS",
     "SIGMOID_ATTENTION",
     "SINKS_NECESSARY",
     "SINK_EMERGES",
     "SMOOTH_ATTENTION",
     "SOFTPLUS_ATTENTION",
     "TRAINED_TRANSFORMERS",
+    "ZOOLOGY",
     "ConstructedWeights",
     "FlowSolution",
     "Prediction",
@@ -148,6 +163,7 @@ __all__ = [
     "sink_log_asymptote",
     "sink_log_correction",
     "small_disturbance_risk",
+    "tracking",
     "transition_law",
     "uniform_sink_mass",
     "value_fixed_point",

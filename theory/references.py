@@ -186,6 +186,81 @@ INLINE_ATTENTION = Reference(
     arxiv="2412.06590",
     year=2024,
 )
+LOCAL_LINEAR = Reference(
+    key="zuo2025local",
+    authors=("Yifei Zuo", "Yutong Yin", "Zhichen Zeng", "Ang Li", "Banghua Zhu", "Zhaoran Wang"),
+    title="Local Linear Attention: An Optimal Interpolation of Linear and Softmax Attention For Test-Time Regression",
+    arxiv="2510.01450",
+    year=2025,
+)
+ZOOLOGY = Reference(
+    key="arora2023zoology",
+    authors=(
+        "Simran Arora",
+        "Sabri Eyuboglu",
+        "Aman Timalsina",
+        "Isys Johnson",
+        "Michael Poli",
+        "James Zou",
+        "Atri Rudra",
+        "Christopher Ré",
+    ),
+    title="Zoology: Measuring and Improving Recall in Efficient Language Models",
+    arxiv="2312.04927",
+    year=2023,
+)
+RECALL_THROUGHPUT = Reference(
+    key="arora2024simple",
+    authors=(
+        "Simran Arora",
+        "Sabri Eyuboglu",
+        "Michael Zhang",
+        "Aman Timalsina",
+        "Silas Alberti",
+        "Dylan Zinsley",
+        "James Zou",
+        "Atri Rudra",
+        "Christopher Ré",
+    ),
+    title="Simple linear attention language models balance the recall-throughput tradeoff",
+    arxiv="2402.18668",
+    year=2024,
+)
+ILLUSION_OF_STATE = Reference(
+    key="merrill2024illusion",
+    authors=("William Merrill", "Jackson Petty", "Ashish Sabharwal"),
+    title="The Illusion of State in State-Space Models",
+    arxiv="2404.08819",
+    year=2024,
+)
+DELTA_PRODUCT = Reference(
+    key="siems2025deltaproduct",
+    authors=(
+        "Julien Siems",
+        "Timur Carstensen",
+        "Arber Zela",
+        "Frank Hutter",
+        "Massimiliano Pontil",
+        "Riccardo Grazzi",
+    ),
+    title="DeltaProduct: Improving State-Tracking in Linear RNNs via Householder Products",
+    arxiv="2502.10297",
+    year=2025,
+)
+SHORTCUTS = Reference(
+    key="liu2022transformers",
+    authors=("Bingbin Liu", "Jordan T. Ash", "Surbhi Goel", "Akshay Krishnamurthy", "Cyril Zhang"),
+    title="Transformers Learn Shortcuts to Automata",
+    arxiv="2210.10749",
+    year=2022,
+)
+BARRINGTON = Reference(
+    key="barrington1989bounded",
+    authors=("David A. Barrington",),
+    title="Bounded-Width Polynomial-Size Branching Programs Recognize Exactly Those Languages in NC1",
+    arxiv="",
+    year=1989,
+)
 
 REFERENCES: tuple[Reference, ...] = (
     ACTIVE_DORMANT,
@@ -206,6 +281,13 @@ REFERENCES: tuple[Reference, ...] = (
     PAVLOVIAN,
     NEGATIVE_EIGENVALUES,
     INLINE_ATTENTION,
+    LOCAL_LINEAR,
+    ZOOLOGY,
+    RECALL_THROUGHPUT,
+    ILLUSION_OF_STATE,
+    DELTA_PRODUCT,
+    SHORTCUTS,
+    BARRINGTON,
 )
 
 
