@@ -32,6 +32,7 @@ from toy_tasks.regression_predictors import (
 )
 from toy_tasks.single_recall import SingleRecall
 from toy_tasks.stacked_recall import FixedReadout, StackedRecall
+from toy_tasks.swap_tracking import SwapTracking
 from toy_tasks.word_problem import WordProblem
 
 TASKS = (
@@ -48,6 +49,7 @@ TASKS = (
     StackedRecall,
     DistractorRecall,
     WordProblem,
+    SwapTracking,
 )
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "SingleRecall",
     "SoftmaxHeads",
     "StackedRecall",
+    "SwapTracking",
     "Task",
     "TaskWithOracle",
     "WordProblem",

@@ -23,6 +23,7 @@ from toy_tasks import (
     Plateau,
     SingleRecall,
     StackedRecall,
+    SwapTracking,
     TaskWithOracle,
     WordProblem,
 )
@@ -41,6 +42,7 @@ MADE = (
     StackedRecall(6, 5, 4, 3, answer="vectors"),
     DistractorRecall(3, 5, 1, 1, 1),
     WordProblem(S3, 6, "swaps", bos=True),
+    SwapTracking(3, 2),
 )
 DRAWS_NORMALS = (Denoising, DistractorRecall)
 COUNT = 2
