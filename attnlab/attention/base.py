@@ -13,6 +13,7 @@ Two families share it: `attention.weighted` (a map of pairwise scores, a cache o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -127,6 +128,23 @@ def init_slots(name: str, slots: Sequence[Any], key: Key[Array, ""], dims: Dims)
             raise ConfigError(f"{name}: two slots have a parameter {twice[0]!r}; rename one of them.")
         params |= own
     return params
+
+
+def undecayed(part: Any) -> frozenset[str]:
+    """Parameters of a mechanism that weight decay must leave alone: `no_decay` of itself, of its slots and of theirs.
+
+    A slot declares the names as a class variable. They are what sets a rate of forgetting or a strength on a scale
+    whose 0 is no neutral place (the logarithm of a rate, the bias of a step size, an exponent, a factor that begins at
+    1), and draws that are never trained; where their authors' code marks them so, the slot says it.
+    """
+    found = frozenset(getattr(part, "no_decay", ()))
+    if isinstance(part, tuple | list):
+        inner: Any = part
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        inner = (getattr(part, field.name) for field in dataclasses.fields(part))
+    else:
+        return found
+    return found.union(*map(undecayed, inner))
 
 
 WeightMap = Callable[[Float[Array, "*B T W"], Bool[Array, "*M T W"]], Float[Array, "*B T W"]]

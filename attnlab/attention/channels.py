@@ -7,6 +7,7 @@ read the layer's input `x`, where the papers have the output of a short convolut
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,7 @@ class S6(Channelwise):
 
     num: int = 16
     rank: int | None = None
+    no_decay: ClassVar[tuple[str, ...]] = ("a_log", "dt_bias", "skip")
 
     def init(self, key, dims):
         down_key, up_key, step_key, write_key, read_key = jax.random.split(key, 5)
@@ -86,6 +88,7 @@ class QLstm(Channelwise):
     """
 
     reverse: bool = False
+    no_decay: ClassVar[tuple[str, ...]] = ("power",)
 
     def init(self, key, dims):
         params = init_gates(key, dims, "forget", "input", "output")
@@ -108,6 +111,7 @@ class RgLru(Channelwise):
     """
 
     c: float = 8.0
+    no_decay: ClassVar[tuple[str, ...]] = ("rate",)
 
     def init(self, key, dims):
         gates_key, rate_key = jax.random.split(key)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -130,12 +130,13 @@ def orthogonal_gaussian(key: Key[Array, ""], num: int, width: int) -> Float[Arra
 class Favor:
     """`M^(-1/2) exp(ω_m · y - |y|^2 / 2)`, `y = x / K^(1/4)`: `E φ(q) · φ(k) = exp(q · k / sqrt(K))`.
 
-    FAVOR+ of Choromanski et al. (2009.14794): `omega[M, K]` is drawn once (orthogonal blocks) and has no gradient; an
-    optimizer with weight decay must leave it alone. `num=None`: `M = K`. The maximum is not subtracted: of keys it
+    FAVOR+ of Choromanski et al. (2009.14794): `omega[M, K]` is drawn once (orthogonal blocks) and has no gradient;
+    weight decay leaves it alone. `num=None`: `M = K`. The maximum is not subtracted: of keys it
     would have to be the maximum over all positions, later ones too.
     """
 
     num: int | None = None
+    no_decay: ClassVar[tuple[str, ...]] = ("omega",)
 
     def init(self, key, dims):
         return {"omega": orthogonal_gaussian(key, self.num or dims.head_dim, dims.head_dim)}

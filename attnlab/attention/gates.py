@@ -100,11 +100,12 @@ class StepSize:
     """`log α = -exp(a_log) Δ`, `Δ = softplus(x w + dt_bias)`, one per head (Mamba-2, 2405.21060).
 
     `exp(-a softplus(z)) = sigmoid(-z)^a`. Start: `exp(a_log)` uniform in `rates`, `Δ` log-uniform in [1e-3, 0.1] at
-    `x w = 0`. An optimizer with weight decay should leave `a_log` and `dt_bias` alone.
+    `x w = 0`. Weight decay leaves `a_log` and `dt_bias` alone, as in the code of Mamba-2 and flash-linear-attention.
     """
 
     rates: tuple[float, float] = (1.0, 16.0)
     per_channel: ClassVar[bool] = False
+    no_decay: ClassVar[tuple[str, ...]] = ("a_log", "dt_bias")
 
     def init(self, key, dims):
         gate_key, rate_key, step_key = jax.random.split(key, 3)
@@ -139,6 +140,7 @@ class ChannelStepSize:
 
     rank: int | None = None
     per_channel: ClassVar[bool] = True
+    no_decay: ClassVar[tuple[str, ...]] = ("a_log", "dt_bias")
 
     def init(self, key, dims):
         down_key, up_key, rate_key = jax.random.split(key, 3)
@@ -204,11 +206,12 @@ def spread(low: float, high: float, power: float, dims: Dims) -> Float[Array, "H
 class DoubleExp:
     """`log α = -exp(w)`, `w = w_0 + tanh(x w_1) w_2`, one per channel (RWKV-6, Peng et al., 2404.05892).
 
-    Start: `w_0` from -6 to -1 over the channels, `w_1 = 0`.
+    Start: `w_0` from -6 to -1 over the channels, `w_1 = 0`. Weight decay leaves `w_0` alone: RWKV decays matrices only.
     """
 
     rank: int = 64
     per_channel: ClassVar[bool] = True
+    no_decay: ClassVar[tuple[str, ...]] = ("decay_bias",)
 
     def init(self, key, dims):
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,7 @@ class Mesa(Rule):
 
     gated: bool = True
     ridge: float = 1.0
+    no_decay: ClassVar[tuple[str, ...]] = ("ridge",)
 
     def init(self, key, dims):
         if not self.gated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,7 @@ class ExpGate:
 
     g: Callable[[Array], Array] = unchanged
     offsets: Callable[[int], np.ndarray] | None = None
+    no_decay: ClassVar[tuple[str, ...]] = ("read_offset",)
 
     def init(self, key, dims):
         params = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -133,11 +133,13 @@ class InLine(Rule):
 class StateSpace(Rule):
     """`S_i = exp(-a Δ_i) S_{i-1} + Δ_i k_i v_i^T`, `o_i = S_i^T q_i + D v_i` (Mamba-2, Dao and Gu, 2405.21060).
 
-    One decay and one step size per head; `skip` is `D[H]`, 1 at the start.
+    One decay and one step size per head; `skip` is `D[H]`, 1 at the start, and spared by weight decay as in the paper's
+    code.
     """
 
     decay: StepSize = STEP_SIZE
     skip: bool = True
+    no_decay: ClassVar[tuple[str, ...]] = ("skip",)
 
     def init(self, key, dims):
         params = self.decay.init(key, dims)
@@ -207,12 +209,13 @@ class Comba(Rule):
     """`S <- α_i S`, then `S <- S + β_i k_i (v_i - S^T p_i)^T`, read with `q_i - d p_i`, where `p_i = sigmoid(c) k_i`.
 
     Hu et al., 2506.02475, as flash-linear-attention writes the recurrence; `c[H]` and `d[H]` start at 1 (0.02 for `d`
-    may be better in small models, says its documentation).
+    may be better in small models, says its documentation); weight decay leaves `d` alone there and here.
     """
 
     decay: Decay = STEP_SIZE
     beta: Strength = BETA
     correction: float = 1.0
+    no_decay: ClassVar[tuple[str, ...]] = ("comba_outer",)
 
     def init(self, key, dims):
         own = {"comba_inner": jnp.ones(dims.num_heads), "comba_outer": jnp.full(dims.num_heads, self.correction)}

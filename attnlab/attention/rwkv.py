@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,7 @@ class Rwkv7(Rule):
     """
 
     rank: int = 32
+    no_decay: ClassVar[tuple[str, ...]] = ("decay_bias", "gate_bias", "k_k", "k_a")
 
     def init(self, key, dims):
         shape = (dims.num_heads, dims.head_dim)

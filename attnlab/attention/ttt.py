@@ -85,6 +85,7 @@ class TTTLinear:
     learned_start: bool = True
     eps: float = 1e-6
     causal_only: ClassVar[bool] = True
+    no_decay: ClassVar[tuple[str, ...]] = ("inner_scale",)
 
     def __post_init__(self):
         whole = isinstance(self.mini_batch, int) and self.mini_batch >= 1

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from attnlab.attention import Dims, Mechanism, causal_mask, softmax
+from attnlab.attention.base import undecayed
 from attnlab.config import require
 from attnlab.models.attention_layer import AttentionOptions, attend, gated_mlp, init_attention, init_gated_mlp
 from attnlab.models.base import Model, Params
@@ -186,6 +187,16 @@ class Transformer(Model):
     def qk_source_of(self, layer: int) -> QKSource | None:
         """Where block `layer` takes queries and keys from; None = from the stream."""
         return self.qk_source[layer] if isinstance(self.qk_source, tuple) else self.qk_source
+
+    @property
+    def undecayed(self) -> frozenset[tuple[str, ...]]:
+        """Places of the parameters that weight decay must leave alone (`attnlab.attention.base.undecayed`)."""
+        layers = set(range(self.num_layers)) - set(self.no_attention) - set(self.mlp_mixer)
+        return frozenset(
+            ("blocks", str(layer), "attn", "mechanism", name)
+            for layer in layers
+            for name in undecayed(self.mechanism_of(layer))
+        )
 
     @property
     def attention_options(self) -> AttentionOptions:
