@@ -61,14 +61,15 @@ def test_a_slot_of_ones_own_is_asked_too() -> None:
 def test_without_gradients_all_else_decays(name, optimizer) -> None:
     """One update with gradients of 0: `p - 0.1 * 2 p`, and `p` where it is spared."""
     model = tiny_model(mechanism=(attention.softmax, getattr(attention, name)), num_layers=2)
-    params = model.init(jax.random.key(0))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
     rule = rule_of(optimizer, model.undecayed)
-    updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)
+    updates, _ = rule.update(jax.tree.map(np.zeros_like, params), rule.init(params), params)
     spared = set()
     for (path, update), old in zip(
         jax.tree_util.tree_flatten_with_path(updates)[0], jax.tree.leaves(params), strict=True
     ):
-        if (update == 0).all() and (old != 0).any():
+        if (np.asarray(update) == 0).all():
             spared.add(jax.tree_util.keystr(path, simple=True, separator="/"))
         else:
             np.testing.assert_allclose(update, -0.2 * old, rtol=1e-6)  # two roundings of float32
