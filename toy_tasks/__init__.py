@@ -1,6 +1,7 @@
 """Distributions over sequences, each with its exact oracle. A task of your own satisfies `toy_tasks.base.Task`."""
 
 from toy_tasks.answers import Plateau
+from toy_tasks.automata import Automaton
 from toy_tasks.backcopy_law import ExpectedRisks, Occupation, expected_risks, occupation
 from toy_tasks.backcopy_stationary import absorbing_cycles, closed_classes, stationary_law
 from toy_tasks.base import Batch, Prompt, Task, TaskWithOracle
@@ -30,6 +31,7 @@ from toy_tasks.regression_predictors import (
     bayes,
     on_prefixes,
 )
+from toy_tasks.regular_language import RegularLanguage
 from toy_tasks.single_recall import SingleRecall
 from toy_tasks.stacked_recall import FixedReadout, StackedRecall
 from toy_tasks.swap_tracking import SwapTracking
@@ -50,11 +52,13 @@ TASKS = (
     DistractorRecall,
     WordProblem,
     SwapTracking,
+    RegularLanguage,
 )
 
 __all__ = [
     "MQAR",
     "TASKS",
+    "Automaton",
     "Averaging",
     "Batch",
     "Bayes",
@@ -78,6 +82,7 @@ __all__ = [
     "Plateau",
     "Predictor",
     "Prompt",
+    "RegularLanguage",
     "Ridge",
     "SingleRecall",
     "SoftmaxHeads",

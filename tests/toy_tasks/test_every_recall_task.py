@@ -21,6 +21,7 @@ from toy_tasks import (
     Parity,
     Passkey,
     Plateau,
+    RegularLanguage,
     SingleRecall,
     StackedRecall,
     SwapTracking,
@@ -43,6 +44,7 @@ MADE = (
     DistractorRecall(3, 5, 1, 1, 1),
     WordProblem(S3, 6, "swaps", bos=True),
     SwapTracking(3, 2),
+    RegularLanguage(length=6, bos=True),
 )
 DRAWS_NORMALS = (Denoising, DistractorRecall)
 COUNT = 2
