@@ -12,7 +12,8 @@ SLOW, FAST = "FAST = False", "FAST = True"
 
 
 def test_there_are_notebooks():
-    assert {n.stem for n in NOTEBOOKS} >= {"01_quickstart", "02_attention_sinks", "03_icl_regression"}
+    expected = {"01_quickstart", "02_attention_sinks", "03_icl_regression", "04_attention_catalogue"}
+    assert {n.stem for n in NOTEBOOKS} >= expected
     assert not list((Path(__file__).parents[1] / "notebooks").glob("*.ipynb.*"))
 
 
