@@ -18,11 +18,18 @@ class Span(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """All keys and values of a head, `n` blocks of `u`: `k[n, u, K]`, `v[n, u, E]`, whether any row may see them."""
+    """All keys of a head, `n` blocks of `u`, less their mean: sums then round like numbers of the size of differences.
+
+    Attributes:
+      k: `[n, u, K]`, less `origin[K]`.
+      v: `[n, u, E]`.
+      seen: `[n, u]`, whether any row may see them, or None.
+    """
 
     k: Float[Array, "n u K"]
     v: Float[Array, "n u E"]
-    seen: Bool[Array, "n u"] | None = None
+    origin: Float[Array, " K"]
+    seen: Bool[Array, "n u"] | None
 
 
 class Queries(NamedTuple):
@@ -42,6 +49,15 @@ class Queries(NamedTuple):
     end: Int[Array, ""]
 
 
+class Block(NamedTuple):
+    """Block `number` of the keys, and which of them each of `t` rows sees."""
+
+    number: Int[Array, ""]
+    k: Float[Array, "u K"]
+    v: Float[Array, "u E"]
+    seen: Bool[Array, "t u"]
+
+
 def visible(queries: Queries, keys: Keys, number: Int[Array, ""]) -> Bool[Array, "t u"]:
     """What the queries see of block `number` of the keys."""
     width = keys.k.shape[1]
@@ -55,11 +71,11 @@ def visible(queries: Queries, keys: Keys, number: Int[Array, ""]) -> Bool[Array,
     return seen
 
 
-def sweep(queries: Queries, keys: Keys, body: Callable[[Any, Array, Array, Array, Array], Any], start: Any) -> Any:
-    """`carry = body(carry, number, k, v, visible)` for every block of keys that some row may see, in order."""
+def sweep(queries: Queries, keys: Keys, body: Callable[[Any, Block], Any], start: Any) -> Any:
+    """`carry = body(carry, block)` for every block of keys that some row may see, in order."""
 
     def one(number: Array, carry: Any) -> Any:
-        return body(carry, number, keys.k[number], keys.v[number], visible(queries, keys, number))
+        return body(carry, Block(number, keys.k[number], keys.v[number], visible(queries, keys, number)))
 
     return jax.lax.fori_loop(queries.begin, queries.end, one, start)
 

@@ -7,14 +7,14 @@ rows of one position lie next to each other, so that a block of rows is a stretc
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int, Shaped
 
 from attnlab.attention.base import HostOrDevice
 from attnlab.config import require
 from attnlab.kernels.blocks import Span
 
 
-def together(x: Float[Array, "*B H T W"], groups: int) -> Float[Array, "N M W"]:
+def together(x: Shaped[Array, "*B H T W"], groups: int) -> Shaped[Array, "N M W"]:
     """`[*B, H, T, W] -> [N, T R, W]`."""
     *_, heads, num, width = x.shape
     share = heads // groups
@@ -66,8 +66,6 @@ def masks_of(
         lead = lead if common else (*batch, groups)
         return None, jnp.broadcast_to(mask[..., 0, :], (*lead, num_keys)).reshape(-1, num_keys)
     mask = jnp.broadcast_to(mask, (*lead, num, num_keys))
-    if common:
-        return jnp.repeat(mask.reshape(1, num, num_keys), share, axis=1) if share > 1 else mask.reshape(
-            1, num, -1
-        ), None
-    return together(mask, groups), None
+    if not common:
+        return together(mask, groups), None
+    return jnp.repeat(mask.reshape(1, num, num_keys), share, axis=1), None

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attnlab.kernels.blocks import Keys, Queries, sweep
+from attnlab.kernels.blocks import Block, Keys, Queries, sweep
 from attnlab.kernels.local_linear_rows import Plan, Saved, solve, weights
 from attnlab.kernels.solver import Control
 
@@ -37,44 +37,54 @@ class Pulled(NamedTuple):
     ridge: Float[Array, " t"]
 
 
-def pull(
-    plan: Plan, control: Control, queries: Queries, keys: Keys, saved: Saved, g: Array, into: Keys
-) -> tuple[Pulled, Keys]:
-    """Gradients of the block, and `into` with those of keys and values added; `g[t, E]` is that of the output."""
-    q, scale = queries.q, plan.scale
-    log_total, mean, x, rho, spread, floored, clipped = saved
-    shift = jnp.sum(x * mean, axis=-1, keepdims=True)
+class PulledKeys(NamedTuple):
+    """Gradients of the keys and values of a head, in its blocks: `k[n, u, K]`, `v[n, u, E]`."""
 
-    def first(carry, number, k, v, seen):
+    k: Float[Array, "n u K"]
+    v: Float[Array, "n u E"]
+
+
+def pull(
+    plan: Plan, control: Control, queries: Queries, keys: Keys, saved: Saved, g: Array, into: PulledKeys
+) -> tuple[Pulled, PulledKeys]:
+    """Gradients of the block, and `into` with those of keys and values added; `g[t, E]` is that of the output."""
+    q, scale, origin = queries.q, plan.scale, keys.origin
+    log_total, mean, x, rho, spread, floored, clipped = saved
+
+    def first(carry, block: Block):
         total, h = carry
-        along = weights(plan, queries, k, seen, log_total) * (g @ v.T)
-        return total + jnp.sum(along, axis=-1), h + along @ k
+        along = weights(plan, queries, block, log_total) * (g @ block.v.T)
+        return total + jnp.sum(along, axis=-1), h + along @ block.k
 
     gamma, h = sweep(queries, keys, first, (jnp.zeros_like(rho), jnp.zeros_like(q)))
     y = solve(plan, control, queries, keys, saved, h - gamma[:, None] * mean).x
-    y_shift = jnp.sum(y * mean, axis=-1, keepdims=True)
     xy = jnp.sum(x * y, axis=-1)
-    absolute = jnp.logical_not(floored | clipped) if plan.penalty == "absolute" else jnp.zeros_like(floored)
-    fall = jnp.where(absolute, 0, rho * xy)[:, None]
+    z = q - origin
+    shift, y_shift = (jnp.sum(side * mean, axis=-1, keepdims=True) for side in (x, y))
+    falls = floored | clipped if plan.penalty == "absolute" else jnp.ones_like(floored)
+    fall = jnp.where(falls, rho * xy, 0)[:, None]
     to_spread = jnp.where(floored, -plan.floor * xy, 0)[:, None]
 
-    def second(carry, number, k, v, seen):
+    def second(carry, block: Block):
         dq, into = carry
-        p = weights(plan, queries, k, seen, log_total)
+        k = block.k
+        p = weights(plan, queries, block, log_total)
         one = 1 + x @ k.T - shift
-        w = p * (g @ v.T - gamma[:, None] - (y @ k.T - y_shift))
-        dl = one * w - p * fall
+        w = p * (g @ block.v.T - gamma[:, None] - (y @ k.T - y_shift))
         s = p * one
+        dl = one * w - p * fall
         dk = w.T @ x - s.T @ y
         if plan.floor:
-            size = jnp.sum(jnp.square(k), axis=-1) - 2 * (q @ k.T) + jnp.sum(jnp.square(q), axis=-1, keepdims=True)
             t = p * to_spread
-            dl = dl + t * (size - spread[:, None])
-            dk = dk + 2 * (jnp.sum(t, axis=0)[:, None] * k - t.T @ q)
+            distance = jnp.sum(jnp.square(k), axis=-1) - 2 * (z @ k.T) + jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+            dl = dl + t * (distance - spread[:, None])
+            dk = dk + 2 * (jnp.sum(t, axis=0)[:, None] * k - t.T @ z)
         dk = dk + scale * (dl.T @ q)
-        into = Keys(into.k.at[number].add(dk), into.v.at[number].add(s.T @ g))
+        into = PulledKeys(into.k.at[block.number].add(dk), into.v.at[block.number].add(s.T @ g))
         return dq + scale * (dl @ k), into
 
-    dq, into = sweep(queries, keys, second, (y + 2 * to_spread * (q - mean), into))
+    # Logits hold `scale q . origin` besides, which matters where they do not sum to 0: under an absolute ridge.
+    start = y + 2 * to_spread * (z - mean) + scale * (rho * xy - fall[:, 0])[:, None] * origin
+    dq, into = sweep(queries, keys, second, (start, into))
     ratio = rho / queries.ridge if plan.penalty == "absolute" else 1
     return Pulled(dq, jnp.where(floored | clipped, 0, -xy * ratio)), into

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from attnlab.kernels.blocks import Keys, Queries, Span, pad_to, reach, rounded_up
 from attnlab.kernels.conjugate_gradient import Solved
-from attnlab.kernels.local_linear_gradient import pull
+from attnlab.kernels.local_linear_gradient import PulledKeys, pull
 from attnlab.kernels.local_linear_rows import Plan, Saved, attend
 from attnlab.kernels.solver import Control
 
@@ -74,8 +74,10 @@ def _over_heads(plan: Plan, heads: Heads, fixed: Fixed, limits: tuple[Array, Arr
     def head(arrays: tuple[Heads, dict[str, Array], Any]) -> Any:
         (q, ridge, k, v), own, more = arrays
         masks = {"mask": None, "seen": None, **common, **own}
+        origin = jnp.mean(k, axis=0)
         q, ridge, span, mask, more = cut((q, ridge, fixed.span, masks["mask"], more), plan.block_q)
-        return one(Queries(q, ridge, span, mask, *limits), Keys(*cut((k, v, masks["seen"]), plan.block_k)), *more)
+        k, v, seen = cut((k - origin, v, masks["seen"]), plan.block_k)
+        return one(Queries(q, ridge, span, mask, *limits), Keys(k, v, origin, seen), *more)
 
     if plan.heads_at_once is None:
         return jax.vmap(head)((heads, own, more))
@@ -115,12 +117,12 @@ def _back(plan: Plan, kept: tuple[Heads, Fixed, Saved], g: Array) -> tuple[Heads
     padded, fixed, limits = _cut(plan, heads, fixed)
 
     def head(queries: Queries, keys: Keys, saved: Saved, g: Array) -> Any:
-        def block(into: Keys, part: tuple[Queries, Saved, Array]) -> tuple[Keys, Any]:
+        def block(into: PulledKeys, part: tuple[Queries, Saved, Array]) -> tuple[PulledKeys, Any]:
             queries, saved, g = part
             pulled, into = pull(plan, fixed.control, queries, keys, saved, g, into)
             return into, pulled
 
-        nothing = Keys(jnp.zeros_like(keys.k), jnp.zeros_like(keys.v))
+        nothing = PulledKeys(jnp.zeros_like(keys.k), jnp.zeros_like(keys.v))
         return _joined(jax.lax.scan(block, nothing, (queries, saved, g)))
 
     g = pad_to(g, padded.q.shape[1], 1)

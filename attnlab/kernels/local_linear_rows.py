@@ -6,7 +6,8 @@ With `p_tu` the softmax weights of row `t`, `mean_t = sum_u p_tu k_u`, `c_tu = k
 2. `x_t = C_t^-1 (q_t - mean_t)`, `C_t = sum_u p_tu c_tu c_tu^T + rho_t I`;
 3. `out_t = sum_u p_tu (1 + c_tu . x_t) v_u`.
 
-`C_t` is positive definite and nothing small is divided by. Weights are made anew in every sweep.
+`C_t` is positive definite and nothing small is divided by. Weights are made anew in every sweep. Keys and queries are
+read as differences from the mean key of the head, which changes logits by a constant of the row and nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attnlab.kernels.blocks import Keys, Queries, sweep
+from attnlab.kernels.blocks import Block, Keys, Queries, sweep
 from attnlab.kernels.conjugate_gradient import Solved, conjugate_gradient
 from attnlab.kernels.solver import Control
 
@@ -43,8 +44,8 @@ class Saved(NamedTuple):
     """What the way back needs of each row: `O(K)` numbers.
 
     Attributes:
-      log_total: `log sum_u exp(l_tu)`, `[t]`; 0 in a row that sees nothing.
-      mean: `[t, K]`, the mean key.
+      log_total: `log sum_u exp(l_tu)`, `[t]`, of logits of keys less their mean; 0 in a row that sees nothing.
+      mean: `[t, K]`, `mean_t` (less the mean key of the head).
       x: `[t, K]`, `C_t^-1 (q_t - mean_t)`.
       rho: `[t]`, the ridge as it counts.
       spread: `[t]`, `sum_u p_tu |k_u - q_t|^2`, or zeros if no floor asks for it.
@@ -60,13 +61,14 @@ class Saved(NamedTuple):
     clipped: Array
 
 
-def logits(plan: Plan, queries: Queries, k: Array) -> Float[Array, "t u"]:
-    return plan.scale * (queries.q @ k.T)
+def logits(plan: Plan, queries: Queries, block: Block) -> Float[Array, "t u"]:
+    """`l_tu` but for the constant `scale q_t . origin`; of what is not seen as well."""
+    return plan.scale * (queries.q @ block.k.T)
 
 
-def weights(plan: Plan, queries: Queries, k: Array, seen: Array, log_total: Array) -> Float[Array, "t u"]:
+def weights(plan: Plan, queries: Queries, block: Block, log_total: Array) -> Float[Array, "t u"]:
     """`p_tu`, of known `log_total`."""
-    return jnp.where(seen, jnp.exp(logits(plan, queries, k) - log_total[:, None]), 0)
+    return jnp.where(block.seen, jnp.exp(logits(plan, queries, block) - log_total[:, None]), 0)
 
 
 def moments(plan: Plan, queries: Queries, keys: Keys) -> tuple[Array, Array, Array, Array]:
@@ -74,16 +76,16 @@ def moments(plan: Plan, queries: Queries, keys: Keys) -> tuple[Array, Array, Arr
     q = queries.q
     least = jnp.finfo(q.dtype).min
 
-    def add(carry, number, k, v, seen):
+    def add(carry, block: Block):
         top, total, mean, square = carry
-        now = jnp.where(seen, logits(plan, queries, k), least)
+        now = jnp.where(block.seen, logits(plan, queries, block), least)
         new = jnp.maximum(top, jnp.max(now, axis=-1))
-        w = jnp.where(seen, jnp.exp(now - new[:, None]), 0)
+        w = jnp.where(block.seen, jnp.exp(now - new[:, None]), 0)
         kept = jnp.exp(top - new)
         total = kept * total + jnp.sum(w, axis=-1)
-        mean = kept[:, None] * mean + w @ k
+        mean = kept[:, None] * mean + w @ block.k
         if plan.floor:
-            square = kept * square + w @ jnp.sum(jnp.square(k), axis=-1)
+            square = kept * square + w @ jnp.sum(jnp.square(block.k), axis=-1)
         return new, total, mean, square
 
     zero = jnp.zeros(q.shape[0], q.dtype)
@@ -116,10 +118,10 @@ def solve(plan: Plan, control: Control, queries: Queries, keys: Keys, saved: Sav
     def times(y: Array) -> Array:
         shift = jnp.sum(y * mean, axis=-1, keepdims=True)
 
-        def add(carry, number, k, v, seen):
+        def add(carry, block: Block):
             image, total = carry
-            along = weights(plan, queries, k, seen, log_total) * (y @ k.T - shift)
-            return image + along @ k, total + jnp.sum(along, axis=-1)
+            along = weights(plan, queries, block, log_total) * (y @ block.k.T - shift)
+            return image + along @ block.k, total + jnp.sum(along, axis=-1)
 
         image, total = sweep(queries, keys, add, (rho[:, None] * y, jnp.zeros_like(rho)))
         return image - total[:, None] * mean
@@ -127,9 +129,9 @@ def solve(plan: Plan, control: Control, queries: Queries, keys: Keys, saved: Sav
     if not plan.exact:
         return conjugate_gradient(times, b, control.tol, control.max_iters)
 
-    def add(carry, number, k, v, seen):
-        centred = k - mean[:, None, :]
-        p = weights(plan, queries, k, seen, log_total)
+    def add(carry, block: Block):
+        centred = block.k - mean[:, None, :]
+        p = weights(plan, queries, block, log_total)
         return carry + jnp.einsum("tui,tuj->tij", p[..., None] * centred, centred)
 
     eye = jnp.eye(b.shape[-1], dtype=b.dtype)
@@ -140,20 +142,20 @@ def solve(plan: Plan, control: Control, queries: Queries, keys: Keys, saved: Sav
 
 def attend(plan: Plan, control: Control, queries: Queries, keys: Keys) -> tuple[Array, Saved, Solved]:
     """`out[t, E]`, what the way back needs, and how the solution went."""
-    q = queries.q
+    z = queries.q - keys.origin
     log_total, mean, square, sees = moments(plan, queries, keys)
     spread = square
     if plan.floor:
-        spread = jnp.maximum(square - jnp.sum(q * (2 * mean - q), axis=-1), 0)
-    rho, floored, clipped = effective_ridge(plan, queries, log_total, spread)
+        spread = jnp.maximum(square - jnp.sum(z * (2 * mean - z), axis=-1), 0)
+    rho, floored, clipped = effective_ridge(plan, queries, log_total + plan.scale * (queries.q @ keys.origin), spread)
     saved = Saved(log_total, mean, mean, rho, spread, floored, clipped)
-    solved = solve(plan, control, queries, keys, saved, jnp.where(sees[:, None], q - mean, 0))
+    solved = solve(plan, control, queries, keys, saved, jnp.where(sees[:, None], z - mean, 0))
     x = solved.x
     shift = 1 - jnp.sum(x * mean, axis=-1, keepdims=True)
 
-    def add(out, number, k, v, seen):
-        p = weights(plan, queries, k, seen, log_total)
-        return out + (p * (x @ k.T + shift)) @ v
+    def add(out, block: Block):
+        p = weights(plan, queries, block, log_total)
+        return out + (p * (x @ block.k.T + shift)) @ block.v
 
-    out = sweep(queries, keys, add, jnp.zeros((q.shape[0], keys.v.shape[-1]), q.dtype))
+    out = sweep(queries, keys, add, jnp.zeros((z.shape[0], keys.v.shape[-1]), z.dtype))
     return out, saved._replace(x=x), solved

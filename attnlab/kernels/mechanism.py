@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from attnlab.attention import LocalLinear, Softmax, Weighted
+from attnlab.attention import LocalLinear, Softmax, Weighted, causal_mask
 from attnlab.attention.base import AttentionOutput, HostOrDevice, View, wants
 from attnlab.attention.pairwise import Rows, Tokens
 from attnlab.config import require
@@ -20,15 +20,15 @@ from attnlab.kernels.solver import CG, Solver
 class LocalLinearBlockwise(Weighted):
     """`attention.lla` in memory linear in the length: the same parameters, values and gradients (to `solver.tol`).
 
-    The map view, a logit bias, or a site that someone reads or edits (`logits`, `weights`) are those of `Weighted`, which
-    builds the map; so are the first and higher derivatives of what is read there. In a model:
-    `Transformer(..., mechanism=attnlab.kernels.lla_blockwise)`.
+    Where someone looks at the map (the map view, a site `logits` or `weights` that is read or edited), and with a logit
+    bias, it is what `Weighted` makes of the same slots, which builds the map; only that can be differentiated twice.
+    In a model: `Transformer(..., mechanism=attnlab.kernels.lla_blockwise)`.
 
     Attributes:
-      post: the regression. Slots other than `tokens` and `scale` stay empty.
+      post: the regression. Slots other than this, `tokens` and `scale` stay empty.
       solver: how it is solved.
-      causal_only: the mask is the causal one and need not be read (else its `[T, U]` numbers are kept, once for all
-        heads). A mask that says otherwise is an error, or goes unseen inside `jit`.
+      causal_only: every query sees what came before and nothing else, and the mask is not read. Else its `T U` truth
+        values are kept, once for all heads. Another mask is an error, or goes unseen if it is a tracer.
     """
 
     solver: Solver = CG
@@ -42,13 +42,14 @@ class LocalLinearBlockwise(Weighted):
         require(not self.value_bias, f"{self.name}.value_bias", self.value_bias, "False")
 
     def mix(self, params, tokens: Tokens, rows: Rows, *, mask, bias, view: View, site) -> AttentionOutput:
+        q, k, v, _ = tokens
+        sequence = self.causal_only and q.shape[-2] > 1
+        if sequence:
+            self._check(mask, q.shape[-2], k.shape[-2])
         read = view == "map" or wants(site, "logits") or wants(site, "weights")
         if read or bias is not None or rows.clock is not None:
+            mask = causal_mask(q.shape[-2], k.shape[-2]) if sequence else mask
             return super().mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)
-        q, k, v, _ = tokens
-        if self.causal_only and q.shape[-2] > 1:
-            self._check(mask, q.shape[-2], k.shape[-2])
-            mask = None
         out = local_linear_attention(
             q,
             k,
@@ -56,7 +57,7 @@ class LocalLinearBlockwise(Weighted):
             jnp.exp(params["log_ridge"]),
             scale=self.scale,
             causal=self.causal_only,
-            mask=mask,
+            mask=None if sequence else mask,
             at=rows.at,
             penalty="absolute",
             floor=float(jnp.finfo(jnp.promote_types(q.dtype, jnp.float32)).eps) ** 0.5,
@@ -71,8 +72,8 @@ class LocalLinearBlockwise(Weighted):
         causal = np.tri(num, num_keys, num_keys - num, dtype=bool)
         if seen.shape[-2:] != causal.shape or not (seen == causal).all():
             raise ValueError(
-                f"{self.name}: got a mask that is not the causal one; allowed is None or causal_mask({num}, {num_keys}), "
-                "or leave causal_only out."
+                f"{self.name}: got a mask that is not the causal one; allowed with causal_only is None or "
+                f"causal_mask({num}, {num_keys})."
             )
 
 
