@@ -17,6 +17,7 @@ from toy_tasks.mqar import MQAR
 from toy_tasks.paired_recall import PairedRecall
 from toy_tasks.parity import Parity
 from toy_tasks.passkey import Passkey
+from toy_tasks.piecewise_regression import PiecewiseRegression
 from toy_tasks.regression_predictors import (
     Averaging,
     Bayes,
@@ -53,6 +54,7 @@ TASKS = (
     WordProblem,
     SwapTracking,
     RegularLanguage,
+    PiecewiseRegression,
 )
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "PairedRecall",
     "Parity",
     "Passkey",
+    "PiecewiseRegression",
     "Plateau",
     "Predictor",
     "Prompt",
