@@ -186,7 +186,8 @@ class Compare:
     """Train any mechanisms on any task and lay them side by side: loss, oracle gap, sinks, entropy, speed."""
 
     task: str
-    """bigram-backcopy, mqar, paired-recall, parity, graph-walk, denoising, passkey, induction."""
+    """bigram-backcopy, mqar, paired-recall, parity, graph-walk, denoising, passkey, induction, single-recall,
+    stacked-recall, distractor-recall, word-problem, swap-tracking, regular-language, piecewise-regression."""
     mechanisms: tuple[str, ...]
     """Names, e.g. softmax sigmoid delta_net; a wrong one lists them all."""
     seeds: int = 3

@@ -23,6 +23,13 @@ TASKS: tuple[Callable[..., Any], ...] = (
     tt.Denoising,
     tt.Passkey,
     tt.Induction,
+    tt.SingleRecall,
+    tt.StackedRecall,
+    tt.DistractorRecall,
+    tt.WordProblem,
+    tt.SwapTracking,
+    tt.RegularLanguage,
+    tt.PiecewiseRegression,
 )
 """What makes a task with its defaults: a class, or a method that returns one."""
 

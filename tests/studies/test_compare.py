@@ -83,6 +83,7 @@ def test_names_and_settings_of_the_command_line() -> None:
     task = examples.task_called("mqar", ["num_pairs=4", "length=32", "vocab_size=64"])
     assert (task.num_pairs, task.length, task.vocab_size) == (4, 32, 64)
     assert examples.task_called("bigram-backcopy", ["length=16", "bos=false"]).bos_id is None
+    assert examples.task_called("word-problem", ["group=A4xZ5"]).group == tt.Group("A4 x Z5")
     assert [m.name for m in examples.mechanisms_called(["relu", "softmax"])] == ["relu", "softmax"]
     assert examples.pairs("--model", ["no_mlp=[0]", "positions=none"]) == {"no_mlp": (0,), "positions": "none"}
     for call, message in (
