@@ -11,10 +11,11 @@ Nothing here reads an implementation: a prediction that can see the model is no 
     theory.icl.dgd_optimum(data)                      # the best step of debiased gradient descent, and its risk
 
     theory.catalogue.hebb_fidelity([16, 64], 64)      # what attention mechanisms can store: `theory.catalogue`
+    theory.recall.accuracy_bound(bits, 64, 4096)      # what a state of so many bits can hold: `theory.recall`
     theory.tracking.expressivity(group, "delta")      # which mechanism can follow which group: `theory.tracking`
 """
 
-from theory import catalogue, icl, tracking
+from theory import catalogue, icl, recall, tracking
 from theory.backcopy_reduced import (
     ReducedModel,
     excess_risk,
@@ -148,6 +149,7 @@ __all__ = [
     "predict_sink_logits",
     "predict_sink_loss",
     "predict_value_drain",
+    "recall",
     "relative_attention",
     "relu_gradients",
     "relu_invariant",
