@@ -34,6 +34,10 @@ class Differential(Pairwise):
     map: WeightMap = SOFTMAX
     initial: float = initial_lambda(0)
 
+    @property
+    def rows_apart(self) -> bool:
+        return True
+
     def init(self, key, dims: Dims) -> Params:
         require(dims.head_dim % 2 == 0, f"{self.name}: head_dim", dims.head_dim, "even: two halves of it attend")
         a, b = 0.1 * jax.random.normal(key, (2, 2, dims.head_dim // 2))

@@ -7,8 +7,6 @@ row.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -23,35 +21,18 @@ from attnlab.attention.base import (
     View,
     no_site,
 )
-
-
-class Tokens(NamedTuple):
-    """What is known of each token: `q, k, v [*B, H, T, K]`, and how far its clock moves, `tick [*B, H, T]` or None."""
-
-    q: Array
-    k: Array
-    v: Array
-    tick: Array | None = None
-
-
-class Rows(NamedTuple):
-    """What is known of the rows that are mixed.
-
-    Attributes:
-      x: `[*B, T, D]` what the layer reads at the queries, or None.
-      at: `[T]` positions of the queries.
-      clock: of queries `[*B, H, T]` and keys `[*B, H, U]`, or None.
-    """
-
-    x: Array | None
-    at: Array
-    clock: tuple[Array, Array] | None = None
+from attnlab.attention.rows import Rows, Tokens, mix_by_rows, rows_at_once
 
 
 class Pairwise:
     """Gives `apply`, `start` and `step` to a mechanism that has `prepare` and `mix`; a step costs `O(U)`."""
 
     causal_only = False
+
+    @property
+    def rows_apart(self) -> bool:
+        """Whether `mix` may get some rows at a time in the parallel form (`attention.rows`), as in a decode step."""
+        return False
 
     def prepare(
         self,
@@ -105,7 +86,11 @@ class Pairwise:
         if tokens.tick is not None:
             ticks = jnp.cumsum(tokens.tick, axis=-1)
             clock = (ticks, ticks)
-        return self.mix(params, tokens, Rows(x, at, clock), mask=mask, bias=bias, view=view, site=site)
+        rows = Rows(x, at, clock)
+        size = rows_at_once(q.shape, num_keys) if self.rows_apart and view == "parallel" else None
+        if size is not None:
+            return mix_by_rows(self.mix, params, tokens, rows, mask=mask, bias=bias, site=site, size=size)
+        return self.mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)
 
     def start(self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype=jnp.float32) -> KVCache:
         """An empty cache for `length` positions."""

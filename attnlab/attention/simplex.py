@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
 from attnlab.attention.base import WeightMap
 from attnlab.attention.maps import Logits, Visible
+from attnlab.attention.rows import COSTLY
 from attnlab.config import require
 
 
@@ -55,7 +57,7 @@ def sparsemax(logits: Array, visible: Array) -> Array:
 
 @sparsemax.defjvp
 def _sparsemax_jvp(primals, tangents):
-    p = sparsemax(*primals)
+    p = checkpoint_name(sparsemax(*primals), COSTLY)
     return p, _along_support((p > 0).astype(p.dtype), tangents[0])
 
 
@@ -76,7 +78,7 @@ def entmax15(logits: Array, visible: Array) -> Array:
 
 @entmax15.defjvp
 def _entmax15_jvp(primals, tangents):
-    p = entmax15(*primals)
+    p = checkpoint_name(entmax15(*primals), COSTLY)
     return p, _along_support(_power(p, 0.5), tangents[0])
 
 
@@ -113,7 +115,7 @@ def entmax(logits: Array, visible: Array, alpha: Array) -> Array:
 def _entmax_jvp(primals, tangents):
     """In `alpha`: from `log p = log((alpha - 1) l - tau) / (alpha - 1)`, `tau` moving so that the sum stays 1."""
     logits, visible, alpha = primals
-    p = entmax(logits, visible, alpha)
+    p = checkpoint_name(entmax(logits, visible, alpha), COSTLY)
     u = _power(p, 2 - alpha)
     total = jnp.sum(u, axis=-1, keepdims=True)
     spread = p * jnp.log(jnp.where(p > 0, p, 1))

@@ -67,7 +67,8 @@ class Seen:
 class Weighted(Pairwise):
     """`out_t = sum_u A_tu v_u (+ sum_n A_tn v*_n)`, `A_t = post(map([l_t, l*_t]))`.
 
-    `l_tu = cap(temper_t score(q_t, k_u) + clock_t - clock_u + bias_tu)`, `score = scale q_t . k_u` by default.
+    `l_tu = cap(temper_t score(q_t, k_u) + clock_t - clock_u + bias_tu)`, `score = scale q_t . k_u` by default. Every
+    slot works row by row: a row knows all keys and no other row.
 
     Attributes:
       name: what tables and plots call it.
@@ -92,6 +93,10 @@ class Weighted(Pairwise):
     post: PostSlot | None = None
     cap: float | None = None
     value_bias: bool = False
+
+    @property
+    def rows_apart(self) -> bool:
+        return type(self).mix is Weighted.mix  # a subclass that mixes otherwise says so itself
 
     def init(self, key, dims: Dims) -> Params:
         """The parameters of all slots, side by side in one dict."""
