@@ -35,7 +35,7 @@ except SystemExit:
     pass
 print("jax" in sys.modules)
 """
-    for arguments in (["--help"], ["list"], ["reproduce", "--help"], ["list", "active-dormant"]):
+    for arguments in (["--help"], ["list"], ["reproduce", "--help"], ["sweep", "--help"], ["list", "active-dormant"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.strip().endswith("False"), arguments
 

@@ -81,7 +81,7 @@ def summary(found: Sweep) -> str:
     )
     told += f"{lost} diverged; {format_number(seconds, 3)} s of training (compiling not counted)."
     if found.done < len(found.groups):
-        told += f" Not finished: {found.done} of {_count(len(found.groups), 'program')}; `attnlab resume {found.path}`."
+        told += f" Not finished, {found.done} of {_count(len(found.groups), 'program')} done: `attnlab resume {found.path}`."
     return told
 
 

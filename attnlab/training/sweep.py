@@ -82,14 +82,14 @@ def sweep(
         cells = [dataclasses.replace(cell, record={**record, **cell.record}) for cell in cells]
     cells = checked(cells, RESERVED)
     folder, groups = Path(path), groups_of(cells)
+    if folder.exists():
+        raise RunExistsError(f"{folder} exists; nothing in it was touched. Give another path, or resume that sweep.")
     settings = {"seed_axis": seed_axis, "chunk_steps": chunk_steps, "microbatch": microbatch}
     given = {name: value for name, value in settings.items() if value is not None}
     for group in groups:
         config = dataclasses.replace(group.config(cells), **given)
         place(len(config.seeds), config.model, seed_axis, devices)
         trace(config)
-    if folder.exists():
-        raise RunExistsError(f"{folder} exists; nothing in it was touched. Give another path, or resume that sweep.")
     folder.mkdir(parents=True)
     write_sweep(folder, image_of(groups, cells), measure=configs.encode(measure), settings=settings)
     return _go(folder, groups, cells, measure, settings, devices, progress, say)

@@ -46,6 +46,16 @@ def test_curves_end_where_they_end(tmp_path) -> None:
     write_figures(tmp_path, {"curves": figure})
 
 
+def test_marked_points_have_their_ticks() -> None:
+    curves = {"a": np.array([[1, 2, 3, np.nan]])}
+    figure = curves_by_model(
+        [1e-3, 3e-3, 1e-2, 1], curves, title="t", xlabel="rate", ylabel="y", log_x=True, marks=True
+    )
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.001", "0.003", "0.01", "1"]
+    assert axes.lines[0].get_marker() == "o"
+
+
 def test_bad_shapes_are_named() -> None:
     with pytest.raises(ValueError, match=r"panels\['b'\] is \['y'\]; allowed: the models \['x'\]"):
         seeds_by_model({"a": {"x": [1.0]}, "b": {"y": [1.0]}}, title="t")

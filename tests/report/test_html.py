@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from attnlab.report import Claim, Panel, Scrubber, figures, judge, not_run, show, write_report
 from attnlab.report.markup import render_markup
 from attnlab.report.scrubber import dequantise, log_spaced_indices, quantise, viewer_source
+from attnlab.report.tables import format_spread
 
 EVIL = '<script>alert("1")</script> & </script>'
 
@@ -105,6 +106,30 @@ def test_nothing_from_outside_becomes_markup(tmp_path):
 
 def test_same_input_same_bytes(tmp_path):
     assert write(tmp_path / "a.html").read_bytes() == write(tmp_path / "b.html").read_bytes()
+
+
+def test_a_table_of_text(tmp_path):
+    rows = [["name", "rate", "loss"], [EVIL, "0.1 ★", "0.5 (0.4 … 0.6)"], ["b", "–", "never"]]
+    text = write(tmp_path / "report.html", tables={f"Values {EVIL}": rows}).read_text(encoding="utf-8")
+    assert "<script>alert" not in text and '<a href="#table-0">Values &lt;script&gt;' in text
+    assert '<td class="">b</td><td class="number">–</td><td class="">never</td>' in text, (
+        "a column of numbers to the right"
+    )
+    assert text.index('id="claims"') < text.index('id="table-0"') < text.index('id="figures"')
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([0.5, 0.25, 1.0], "0.5 (0.25 … 1)"),
+        ([2.0], "2"),
+        ([1.0, np.nan, 3.0], "2 (1 … 3), 2/3"),
+        ([np.nan, np.inf], "never"),
+        ([], "–"),
+    ],
+)
+def test_median_and_range_in_words(values, told):
+    assert format_spread(values, "never") == told
 
 
 def test_report_without_extras_and_with_a_png(tmp_path):
