@@ -5,9 +5,9 @@ from a face, the kernel is cut; with its moments (`phi`, `Phi` of the standard n
 
     s_0 = Phi(c)   s_1 = phi(c)   s_2 = Phi(c) - c phi(c)   s_3 = (c^2 + 2) phi(c)
 
-the bias is                             interior              at the edge, c = 0
-    local constant   h f' s_1/s_0       h^2 f''/2             h f' sqrt(2/pi)
-    local linear     h^2 (f''/2) (s_2^2 - s_1 s_3)/(s_0 s_2 - s_1^2)      h^2 f''/2;      h^2 (f''/2) (pi - 4)/(pi - 2)
+the bias is                                                               inside       at the edge, c = 0
+    local constant   h f' s_1/s_0 + h^2 (f''/2) s_2/s_0                   h^2 f''/2    h f' sqrt(2/pi)
+    local linear     h^2 (f''/2) (s_2^2 - s_1 s_3)/(s_0 s_2 - s_1^2)      h^2 f''/2    h^2 (f''/2) (pi - 4)/(pi - 2)
 
 and the variance `s2 R / (n h)` with `R = 1/(2 sqrt(pi)) = .282` inside; at the edge `1/sqrt(pi) = .564` for the
 constant and 1.786 for the line. Balancing gives the rates
