@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from attnlab.attention.maps import SOFTMAX
 from attnlab.attention.projections import vector_per_head
 from attnlab.attention.weighted import Seen
 from attnlab.config import require
+
+Penalty = Literal["absolute", "relative"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,17 @@ class LocalLinear:
     `ridge = exp(log_ridge_h)`, learned per head, begins at `ridge`. Over `sum_u w_tu` it counts as at least `sqrt(eps)
     sum_u p_tu |k_u - q_t|^2`, `eps` the rounding of the dtype: a smaller one changes the result by less than the
     rounding of keys does, which it divides (with fewer keys than dimensions, or one key with all the weight).
+
+    `penalty="relative"` takes `ridge` in the place of `ridge / sum_u w_tu`: over normalised weights, as the paper's
+    released kernel does, so that neither a shift of the logits nor more keys change how much it counts.
     """
 
     ridge: float = 1.0
+    penalty: Penalty = "absolute"
 
     def __post_init__(self):
         require(self.ridge > 0, "LocalLinear.ridge", self.ridge, "a number > 0")
+        require(self.penalty in get_args(Penalty), "LocalLinear.penalty", self.penalty, "absolute | relative")
 
     def init(self, key, dims):
         return {"log_ridge": jnp.full(dims.num_heads, log(self.ridge))}
@@ -102,5 +110,7 @@ class LocalLinear:
 
     def _ridge(self, log_ridge: Array, logits: Array) -> Array:
         """`ridge / sum_u exp(l_tu)`, but finite: beyond the square root of the largest number it is infinite enough."""
+        if self.penalty == "relative":
+            return jnp.broadcast_to(jnp.exp(log_ridge), logits.shape[:-1])
         limit = 0.5 * log(float(jnp.finfo(logits.dtype).max))
         return jnp.exp(jnp.minimum(log_ridge - jax.scipy.special.logsumexp(logits, axis=-1), limit))

@@ -10,6 +10,7 @@ from attnlab.studies.hedgehog import STUDY as _hedgehog
 from attnlab.studies.icl_regression import STUDY as _icl_regression
 from attnlab.studies.injectivity import STUDY as _injectivity
 from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
+from attnlab.studies.local_linear import STUDY as _local_linear
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 
 STUDIES = (
@@ -24,6 +25,7 @@ STUDIES = (
     _deconstructing,
     _injectivity,
     _associative_recall,
+    _local_linear,
 )
 
 
