@@ -67,7 +67,7 @@ class Size:
         model = Transformer(task.vocab_size, task.length, num_layers=2, width=width, no_mlp=(0, 1))
         records = {
             "heads": log_spaced(60, analysis.copying_heads(task, 64, asked="query")),
-            "params": at(*(step for step in EARLY if step < steps), steps),
+            "params": at([*(step for step in EARLY if step < steps), steps]),
         }
         return Experiment(task, model, adamw(rate), steps, self.batch_size, records)
 
