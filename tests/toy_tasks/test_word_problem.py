@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from toy_tasks import Group, WordProblem
@@ -50,7 +48,7 @@ def test_every_sequence_is_as_described(drawn, name):
     assert task.vocab_size == group.order + task.bos and law.shape == (SIZE, task.length, task.vocab_size)
     kinds = {kind: np.asarray(where) for kind, where in batch.positions.items()}
     inputs, targets, law = np.asarray(batch.inputs), np.asarray(batch.targets), np.asarray(law)
-    for b, row in enumerate(inputs[:500].tolist()):
+    for b, row in enumerate(inputs[:150].tolist()):
         product = group.identity
         for t, token in enumerate(row):
             is_bos = task.bos and t == 0
@@ -140,15 +138,14 @@ def test_plateaus():
     assert many.plateaus["element"].loss == pytest.approx(np.log(24))
 
 
-@given(st.lists(st.integers(0, 59), min_size=1, max_size=9), st.integers(0, 8), st.integers(0, 59))
-def test_one_letter_changes_everything_from_there(word, place, letter):
-    """And nothing before it; by left multiplication, so that what differs once differs for ever."""
-    place %= len(word)
-    changed = [*word[:place], letter, *word[place + 1 :]]
-    fill = [0] * (9 - len(word))
-    both = np.asarray(TASKS["A5"].batch(np.array([word + fill, changed + fill])).targets)
-    assert (both[0, :place] == both[1, :place]).all()
-    assert ((both[0, place:] != both[1, place:]) == (word[place] != letter)).all()
+def test_one_letter_changes_everything_from_there(rng):
+    """And nothing before it: what differs once differs for ever, since letters can be undone."""
+    words, letters = rng.integers(60, size=(40, 9)), rng.integers(60, size=40)
+    places = np.arange(40) % 9
+    changed = np.where(np.arange(9) == places[:, None], letters[:, None], words)
+    before, after = (np.asarray(TASKS["A5"].products(jnp.asarray(w, jnp.int32))) for w in (words, changed))
+    same = words[np.arange(40), places] == letters
+    np.testing.assert_array_equal(before != after, (np.arange(9) >= places[:, None]) & ~same[:, None])
 
 
 def test_walks():
