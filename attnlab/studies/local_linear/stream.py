@@ -42,7 +42,8 @@ def predictions(
     k, v = k[:, None], v[:, None]  # one head
     if name in ("softmax", "lla"):
         scaled = k * (width**0.25 / bandwidth)
-        bias = -jnp.sum(jnp.square(k), axis=-1)[..., None, :] / (2 * bandwidth**2)
+        fall = jnp.sum(jnp.square(k), axis=-1)[..., None, :] / (2 * bandwidth**2)
+        bias = -jnp.broadcast_to(fall, (*fall.shape[:-2], k.shape[-2], k.shape[-2]))
         post = LocalLinear(RIDGE * width**0.5 / bandwidth**2, "relative")
         mechanism = softmax if name == "softmax" else Weighted("lla_relative", post=post)
         own = mechanism.init(jax.random.key(0), Dims(1, width, 1))
