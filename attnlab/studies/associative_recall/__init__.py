@@ -225,7 +225,7 @@ def _drop(lab: Any) -> np.ndarray:
 
 SMOKE = (
     check(
-        "smoke.learns", "Forty steps lower the loss.", "loss, last over first record, the worst run", _drop, (None, 0.98),
+        "smoke.learns", "Forty steps lower the loss.", "loss, last over first, the worst run", _drop, (None, 0.98),
         source="this project", trust="measured", presets=("smoke",), why="a model that does not train stays at 1",
     ),
     check(
