@@ -63,6 +63,9 @@ print(f"{len(attention.MECHANISMS)} mechanisms in the catalogue, {len(shown)} sh
 # - every query gives `<s>` the same small score, as a trained sink does;
 # - the last query asks for `f`, twice as loudly, and `f` was seen once before.
 #
+# Every key is off by a little, so that no two scores tie: a mechanism that keeps the largest ones would let rounding
+# decide.
+#
 # Queries, keys, values and the layer's input `x` (for gates and decays) are looked up by token: what a layer's
 # matrices would make of them. Two heads in rotated copies of the same geometry; we draw the first.
 
@@ -83,6 +86,7 @@ for h in range(heads):
             direction = basis[letters[token.lower()]] * (1 if token.islower() else -1)
             q[h, t], k[h, t] = direction + sink / like * basis[-1], direction
 q[:, -1] *= 2
+k += 0.05 * rng.normal(size=k.shape)
 value_of, input_of = rng.normal(size=(2, len(set(tokens)), heads, width))
 for t, number in enumerate(np.unique(tokens, return_inverse=True)[1]):
     v[:, t], x[t] = value_of[number], input_of[number].ravel()
@@ -123,7 +127,7 @@ def look(mechanism):
         dims = attention.Dims(heads * width, 1, heads * width)
         inputs = tuple(a.transpose(0, 2, 1).reshape(heads * width, -1, 1) for a in inputs)
 
-    def views(key):
+    def views(key, x, *inputs):
         params = mechanism.init(key, dims)
         parallel = by_map = mechanism.apply(params, *inputs, x=x, mask=mask)
         if has_map(dims.head_dim):
@@ -144,7 +148,7 @@ def look(mechanism):
             "state": state,
         }
 
-    found = jax.jit(views, compiler_options=QUICK)(jax.random.key(0))
+    found = jax.jit(views, compiler_options=QUICK)(jax.random.key(0), x, *inputs)
     return jax.tree.map(np.asarray, found) | {"values": inputs[2]}
 
 
@@ -241,10 +245,10 @@ groups = {}
 for m in shown:
     if m.name in maps:
         groups.setdefault(family(m), []).append(m.name)
-columns = 12
+columns = 13
 places = list(shelves(groups, columns))
 rows = places[-1][0] + 1
-figure = plt.figure(figsize=(13, 1.48 * rows + 0.3))
+figure = plt.figure(figsize=(13.5, 1.43 * rows + 0.3))
 for row, column, name, title in places:
     ax = figure.add_subplot(rows, columns, row * columns + column + 1)
     draw_map(ax, maps[name][0], broken(name))
@@ -287,11 +291,11 @@ print("\nthe output is more than A @ v:", ", ".join(outside))
 
 # %%
 def matrices(mechanism):
-    """`A [T, U]` of the first head, as each of the three views has it."""
+    """`A [T, U]` of the first head, as map, parallel form and decode step have it."""
     dims = attention.Dims(heads, width, heads * width)
     units = np.eye(len(tokens), dtype=np.float32).reshape(len(tokens), -1, width).swapaxes(0, 1)  # [pieces, T, K]
 
-    def views(key):
+    def views(key, x, q, k, v):
         params = mechanism.init(key, dims)
 
         def outputs(unit):
@@ -307,20 +311,19 @@ def matrices(mechanism):
             return parallel[0], out[:, 0]
 
         by_map = mechanism.apply(params, q, k, v, x=x, mask=mask, view="map").weights[0]
-        return by_map, *(jnp.concatenate(list(a), axis=-1) for a in jax.lax.map(outputs, units))
+        parallel, step = (jnp.concatenate(list(a), axis=-1) for a in jax.lax.map(outputs, units))
+        return by_map, parallel, step
 
-    return dict(
-        zip(("map", "parallel", "step"), jax.jit(views, compiler_options=QUICK)(jax.random.key(0)), strict=True)
-    )
+    return jax.tree.map(np.asarray, jax.jit(views, compiler_options=QUICK)(jax.random.key(0), x, q, k, v))
 
 
 handful = tuple(attention.differential_unnormalized if m.name == "differential" else m for m in HANDFUL)
 figure, axes = plt.subplots(3, len(handful), figsize=(2 * len(handful), 6.6), layout="constrained")
 for column, m in zip(axes.T, handful, strict=True):
-    read = {name: np.asarray(a) for name, a in matrices(m).items()}
-    for ax, (name, a) in zip(column, read.items(), strict=True):
-        draw_map(ax, a, m.name if name == "map" else "")
-        apart = np.abs(a - read["map"]).max()
+    read = matrices(m)
+    for ax, name, a in zip(column, ("map", "parallel", "step"), read, strict=True):
+        draw_map(ax, a, "")
+        apart = np.abs(a - read[0]).max()
         ax.set_xlabel("" if name == "map" else f"largest difference {apart:.0e}", fontsize=7.5, color=MUTED)
         if m is handful[0]:
             ax.set_ylabel(name, fontsize=9)
@@ -509,10 +512,7 @@ print("power_law against its formula:", np.abs(look(fading)["A"][0] - by_hand).m
 task = tt.PairedRecall(num_keys=16, num_values=16, num_pairs=8)
 print(task.describe())
 sizes = {"vocab_size": task.vocab_size, "input_dim": task.width, "length": task.length, "head_dim": 16}
-record = {
-    "params": al.at(steps),
-    "mixing": al.log_spaced(25, of=analysis.mixing(task, active="query", parts=("mass", "spread"))),
-}
+record = {"mixing": al.log_spaced(25, of=analysis.mixing(task, active="query", parts=("mass", "spread")))}
 runs = {}
 for m in (attention.softmax, distance, fading_delta):
     model = al.Transformer(**sizes, mechanism=m, positions="none", norm="none", no_mlp=(0,))
@@ -542,6 +542,9 @@ learned = runs["power_law_delta"].params["blocks"]["0"]["attn"]["mechanism"]["lo
 print("the power p, 1 before training:", np.round(np.exp(learned).ravel(), 2))
 
 # %% [markdown]
+# Both maps of pairs learn to look at few keys. The recurrence has a state of fixed size and begins with too much
+# fading for this task: $p$ falls while it trains.
+#
 # `al.compare(task, [attention.softmax, distance, fading_delta])` does the same in one line, with a table and two
 # pictures; `attnlab compare --task paired-recall --mechanisms ...` takes the names of the catalogue. Formulas and
 # sources: [docs/mechanisms.md](../docs/mechanisms.md).
