@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnlab.models import BackcopyReduced, LinearAttention, RegressionAttention, Transformer
     from attnlab.report.quick import show
     from attnlab.studies.compare import compare
-    from attnlab.studies.sweep import sweep
+    from attnlab.studies.sweep import resume_sweep, sweep
     from attnlab.training import Cell, Run, adam, adamw, at, every, grid, log_spaced, params, resume, run, sgd
     from attnlab.trajectory import open, verify
 
@@ -27,7 +27,7 @@ _HOMES = {
     "attnlab.models": ("BackcopyReduced", "LinearAttention", "RegressionAttention", "Transformer"),
     "attnlab.report.quick": ("show",),
     "attnlab.studies.compare": ("compare",),
-    "attnlab.studies.sweep": ("sweep",),
+    "attnlab.studies.sweep": ("resume_sweep", "sweep"),
     "attnlab.training": (
         *("Cell", "Run", "adam", "adamw", "at", "every", "grid", "log_spaced", "params", "resume", "run", "sgd"),
     ),
@@ -54,6 +54,7 @@ __all__ = [
     "params",
     "report",
     "resume",
+    "resume_sweep",
     "run",
     "sgd",
     "show",

@@ -225,7 +225,7 @@ class Sweep:
     """Train mechanisms x settings x learning rates x seeds as one list; one table, one picture, one page."""
 
     task: str
-    """As for compare."""
+    """As for compare; a wrong one lists them all."""
     mechanisms: tuple[str, ...]
     """Names, e.g. softmax sigmoid delta_net; a wrong one lists them all."""
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
@@ -261,11 +261,11 @@ class Resume:
 
     def go(self) -> int:
         if _is_sweep(self.path):
-            from attnlab.studies.sweep import proceed
+            from attnlab.studies.sweep import resume_sweep
             from attnlab.training import open_sweep
 
             _use_cores(max(len(group.roots) for group in open_sweep(self.path).groups))
-            return _tell_sweep(proceed(self.path, say=_say))
+            return _tell_sweep(resume_sweep(self.path, say=_say))
         if (found := _study_in(self.path)) is not None:
             from attnlab.studies.reproduce import proceed
 

@@ -32,7 +32,7 @@ def sweep(
     """Train every cell for all its seeds, measure it, and write one table, one picture and one page.
 
     Cells that differ only in seeds and in the numbers of their optimizers are one compiled program. Killed or
-    interrupted, it goes on with `attnlab resume FOLDER`.
+    interrupted, it goes on with `attnlab resume FOLDER` or `al.resume_sweep(path)`.
 
     Args:
       cells: `al.Cell`s, as `al.grid` makes them.
@@ -56,7 +56,7 @@ def sweep(
     return found
 
 
-def proceed(path: str | Path, *, say: Any = None, **options: Any) -> Sweep:
+def resume_sweep(path: str | Path, *, say: Any = None, **options: Any) -> Sweep:
     """Go on with a sweep (see `attnlab.training.resume_sweep`) and write its table, picture and page."""
     found = training.resume_sweep(path, say=say, **options)
     sweep_report.write(found)

@@ -80,8 +80,9 @@ def summary(found: Sweep) -> str:
         f"{_count(cells, 'configuration')}, {_count(entries, 'training')} in {_count(len(found.groups), 'program')}; "
     )
     told += f"{lost} diverged; {format_number(seconds, 3)} s of training (compiling not counted)."
-    if found.done < len(found.groups):
-        told += f" Not finished, {found.done} of {_count(len(found.groups), 'program')} done: `attnlab resume {found.path}`."
+    if not found.finished:
+        told += f" Not finished, {found.done} of {_count(len(found.groups), 'program')} done: "
+        told += f"`attnlab resume {found.path}`."
     return told
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from attnlab import config as configs
-from attnlab.config import require
+from attnlab.config import ConfigError, require
 from attnlab.training.cells import SHARED, Cell, Group, checked, groups_of, trace
 from attnlab.training.devices import SeedAxis, place
 from attnlab.training.loop import Run, resume, run
@@ -28,6 +28,7 @@ from attnlab.training.sweep_folder import (
     cells_in,
     groups_in,
     image_of,
+    open_sweep,
     read_sweep,
     read_values,
     write_sweep,
@@ -116,8 +117,14 @@ def resume_sweep(
       DamagedFileError: a file of the sweep or of a run is damaged. ConfigError: what must be given again.
     """
     folder, doc = Path(path), read_sweep(path)
+    if cells is None and measure is None and (whole := open_sweep(folder)).finished:
+        return whole
     if cells is None:
-        cells = cells_in(doc)
+        try:
+            cells = cells_in(doc)
+        except ConfigError as error:
+            again = "In the program that made it: `attnlab.resume_sweep(path, cells=..., measure=...)`."
+            raise ConfigError(f"{error} {again}") from error
     else:
         cells = checked(cells, RESERVED)
         same = json.dumps(image_of(groups_of(cells), cells)) == json.dumps(doc["groups"])

@@ -51,6 +51,11 @@ class Sweep:
         """Number of groups that are trained and measured."""
         return sum(found is not None for found in self.values)
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train or to measure."""
+        return self.done == len(self.groups)
+
     @cached_property
     def table(self) -> xr.Dataset:
         """All quantities by swept axis and seed; see `table.table_of`."""

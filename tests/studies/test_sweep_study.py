@@ -226,10 +226,3 @@ def test_a_task_of_vectors_and_a_model_of_ones_own(tmp_path):
     assert sweep_report.headline(found) == "loss"
     assert sweep_report.picture(found, "")[1].axes[0].get_xlabel() == "weight decay"
     assert (found.path / "report.html").exists()
-
-
-def test_the_help_names_every_task(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["sweep", "--help"])
-    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert ", ".join(map(examples.name_of, examples.TASKS)) in told
