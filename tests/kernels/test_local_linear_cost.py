@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attnlab.kernels import CG, EXACT, Solver, local_linear_attention, solve_report
+from attnlab.kernels import Solver, local_linear_attention, solve_report
 
 
-def compiled_bytes(num: int, solver: Solver) -> int:
+def compiled_bytes(num: int) -> int:
     """Bytes of a compiled forward and backward pass besides arguments and results: 2 heads, K = 16, float32."""
     shape = jax.ShapeDtypeStruct((2, num, 16), jnp.float32)
 
     def total(q, k, v, ridge):
-        return jnp.sum(local_linear_attention(q, k, v, ridge, solver=solver))
+        return jnp.sum(local_linear_attention(q, k, v, ridge))
 
     gradient = jax.jit(jax.grad(total, (0, 1, 2, 3)))
     memory = gradient.lower(shape, shape, shape, jax.ShapeDtypeStruct((2,), jnp.float32)).compile().memory_analysis()
@@ -23,14 +23,11 @@ def compiled_bytes(num: int, solver: Solver) -> int:
 
 
 def test_memory_grows_with_the_length_not_with_its_square() -> None:
-    """Slope of log bytes over log T at most 1 (1.1 asked for); at T = 2048 a tenth of one map of one head."""
+    """Slope of log bytes over log T at most 1.1; at T = 2048, with two heads, a fifth of the map of one."""
     lengths = np.array([512, 1024, 2048])
-    held = np.array([compiled_bytes(int(num), CG) for num in lengths], float)
+    held = np.array([compiled_bytes(int(num)) for num in lengths], float)
     assert (np.diff(np.log(held)) / np.log(2) <= 1.1).all(), held
     assert held[-1] < 0.2 * 4 * 2048**2, held
-    # The matrices of a block, 32 K^2 numbers, and a block of centred keys, 32 128 K, for each head; twice, to update.
-    more = compiled_bytes(512, EXACT) - held[0]
-    assert more < 2 * 2 * 4 * (32 * 16**2 + 32 * 128 * 16) * 2, more
 
 
 # Steps until the output is right to 1e-3: median and worst row of 512, standard normal q, k, v of 64 dimensions.
