@@ -43,10 +43,10 @@ def local_linear_attention(
         out_t = sum_u p_tu (1 + (k_u - mean_t) . x_t) v_u,    mean_t = sum_u p_tu k_u,
         x_t = C_t^-1 (q_t - mean_t),    C_t = sum_u p_tu (k_u - mean_t) (k_u - mean_t)^T + rho_t I
 
-    Queries and keys are taken in blocks, and weights are made anew in every sweep over the keys: besides inputs and
-    output it needs `O(T + U)` numbers per head and channel, forward and backward, and no `[T, U]` or `[T, K, K]`. Time
-    is `O(T U K)` per sweep, of which there are two and one for each step of conjugate gradients (on the way back four
-    and as many). Differentiable once, in `q, k, v` and `ridge`, by a second solve with the same solver.
+    Queries and keys are taken in blocks, and weights are made anew in every sweep over the keys: forward and backward
+    keep `O(T + U)` numbers per head and channel, and no `[T, U]` or `[T, K, K]`. Time is `O(T U K)` per sweep, of which
+    there are two, and one for each step of conjugate gradients (the exact solver: one of `O(T U K^2)`); on the way back
+    the same again. Differentiable once, in `q, k, v` and `ridge`, by a second solve with the same solver.
 
     `rho_t -> inf` is softmax attention, `scale = 0` ridge regression with an intercept. The first token returns its
     value, a row that sees nothing zeros.
@@ -63,7 +63,7 @@ def local_linear_attention(
         `attention.lla` has; then a row's ridge fades as it sees more keys.
       floor: `rho_t` counts as at least `floor sum_u p_tu |k_u - q_t|^2`; None = 16 times the rounding of the dtype,
         below which matrices of fewer keys than channels are no longer positive.
-      solver: `Solver("cg", ...)` or `Solver("exact")`, and the sizes of blocks.
+      solver: `CG`, `EXACT`, or a `Solver(...)` with a tolerance and sizes of blocks of your own.
 
     Returns:
       In the dtype of `v`; computed in float32 at least.
@@ -117,6 +117,7 @@ def _prepared(
     groups, num_keys = k.shape[-3:-1]
     require(heads % groups == 0, "k", f"{groups} heads", f"a divisor of the {heads} heads of q")
     require(penalty in ("relative", "absolute"), "penalty", penalty, "relative | absolute")
+    require(isinstance(solver, Solver), "solver", solver, "CG, EXACT or a Solver(...) of attnlab.kernels")
     require(window is None or window >= 1, "window", window, "an integer >= 1, or None")
     kind = jnp.promote_types(jnp.result_type(q, k, v), jnp.float32)
     scale = width**-0.5 if scale is None else float(scale)

@@ -259,6 +259,7 @@ def test_dtype_is_that_of_the_values() -> None:
     ("wrong", "message"),
     [
         ({"penalty": "text"}, "penalty: got 'text'; allowed is relative | absolute"),
+        ({"solver": "exact"}, "solver: got 'exact'; allowed is CG, EXACT or a Solver"),
         ({"window": 0}, "window: got 0; allowed is an integer >= 1, or None"),
         (
             {"mask": np.ones((3, 4), bool)},
