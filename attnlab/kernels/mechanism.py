@@ -50,6 +50,7 @@ class LocalLinearBlockwise(Weighted):
         if read or bias is not None or rows.clock is not None:
             mask = causal_mask(q.shape[-2], k.shape[-2]) if sequence else mask
             return super().mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)
+        assert isinstance(self.post, LocalLinear)  # see __post_init__
         out = local_linear_attention(
             q,
             k,
@@ -59,7 +60,7 @@ class LocalLinearBlockwise(Weighted):
             causal=self.causal_only,
             mask=None if sequence else mask,
             at=rows.at,
-            penalty="absolute",
+            penalty=self.post.penalty,
             floor=float(jnp.finfo(jnp.promote_types(q.dtype, jnp.float32)).eps) ** 0.5,
             solver=self.solver,
         )

@@ -118,6 +118,20 @@ def test_causal_only_believes_no_other_mask() -> None:
     assert short.out.shape == (BATCH, HEADS, 3, WIDTH)
 
 
+def test_the_penalty_is_that_of_the_post() -> None:
+    """A ridge over normalised weights, value and gradient, beside the slots with the same post."""
+    params, q, k, v = inputs()
+    post = attention.LocalLinear(penalty="relative")
+    pair = named(BLOCKS, "blocks", post=post), named(DENSE, "dense", post=post)
+
+    def loss(mechanism):
+        return lambda *x: jnp.sum(jnp.sin(mechanism.apply(*x, mask=causal_mask(LENGTH)).out))
+
+    fast, slow = (jax.value_and_grad(loss(m), argnums=(0, 1, 2, 3))(params, q, k, v) for m in pair)
+    jax.tree.map(same, fast, slow)
+    assert not np.allclose(fast[0], loss(DENSE)(params, q, k, v))
+
+
 @pytest.mark.parametrize(
     ("slot", "value"),
     [

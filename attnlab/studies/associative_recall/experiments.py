@@ -105,7 +105,7 @@ def published() -> dict[str, Experiment]:
     the second highest, constant; its dropout of .1 and its cosine schedule are left out.
     """
     found = {}
-    for length, pairs in tt.mqar.FIGURE_2.items():
+    for length in (64, 128, 256, 512):
         batch = {256: 256, 512: 128}.get(length, 512)
         for width in (64, 128, 256, 512):
             task = tt.MQAR.figure_2(length)
@@ -115,5 +115,4 @@ def published() -> dict[str, Experiment]:
             )  # fmt: skip
             e = Experiment(task, model, adamw(2.2e-3, weight_decay=0.1), 64 * 100_000 // batch, batch)
             found[f"attention_T{length}_D{width}"] = e
-            assert pairs == task.num_pairs
     return found

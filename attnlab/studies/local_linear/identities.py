@@ -26,6 +26,7 @@ def identities(lab: Any) -> dict[str, float]:
     with jax.enable_x64(True):
         q, k, v = (_draw(name, 1, LENGTH, WIDTH) for name in "qkv")
         ridge = 0.1
+        alone = np.asarray(q[0]), np.asarray(k[0]), np.asarray(v[0])
 
         def lla(ridge: float = ridge, v: Any = v, **options: Any) -> np.ndarray:
             return np.asarray(local_linear_attention(q, k, v, ridge, solver=EXACT, **options))
@@ -34,10 +35,10 @@ def identities(lab: Any) -> dict[str, float]:
         slope, shift = _draw("slope", WIDTH, WIDTH), _draw("shift", WIDTH)
         affine = lla(1e-9, k @ slope + shift)[:, WIDTH + 1 :] - np.asarray(q @ slope + shift)[:, WIDTH + 1 :]
         found = {
-            "uncentred": lla() - uncentred(*(np.asarray(x[0]) for x in (q, k, v)), ridge),
+            "uncentred": lla() - uncentred(*alone, ridge),
             "sum": lla(v=jnp.ones_like(v)) - 1,
             "softmax": lla(1e9) - np.asarray(softmax.apply({}, q, k, v, mask=mask).out),
-            "ridge": lla(scale=0.0) - affine_ridge(*(np.asarray(x[0]) for x in (q, k, v)), ridge),
+            "ridge": lla(scale=0.0) - affine_ridge(*alone, ridge),
             "affine": affine,
             "parallax": lla() - np.asarray(_as_parallax(q, k, v, ridge)),
             "first": lla()[:, 0] - np.asarray(v[:, 0]),

@@ -37,9 +37,9 @@ def iterations(lab: Any) -> dict[str, np.ndarray]:
     for seed in range(draws):
         single = draw(seed)
         with jax.enable_x64(True):
-            double = tuple(x.astype(jnp.float64) for x in single)
+            q, k, v = (x.astype(jnp.float64) for x in single)
             for ridge in ridges:
-                steps = steps_needed(*double, ridge)
+                steps = steps_needed(q, k, v, ridge)
                 parts = {"median": np.median(steps), "worst": np.max(steps), "late": np.max(steps[LENGTH // 2 :])}
                 for name, value in parts.items():
                     found.setdefault(f"{ridge:g}.{name}", []).append(float(value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ from attnlab.attention import Dims, LocalLinear, Weighted, softmax
 from theory import recall
 
 SIZES = (100, 200, 400, 800, 1600, 3200, 6400)
-KINDS = {"softmax": "constant", "lla": "linear"}
-PLACES: dict[str, Any] = {"low": 0.0, "high": 1.0}
+KINDS: dict[str, Any] = {"softmax": "constant", "lla": "linear"}
+PLACES: tuple[tuple[Any, float], ...] = (("low", 0.0), ("high", 1.0))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -38,7 +38,7 @@ def rates(lab: Any) -> dict[str, np.ndarray]:
     sizes = SIZES[:2] if lab.preset == "smoke" else SIZES
     found: dict[str, np.ndarray] = {"sizes": np.array(sizes)}
     with jax.enable_x64(True):
-        for place, at in PLACES.items():
+        for place, at in PLACES:
             for name, order in KINDS.items():
                 law = recall.rates(order, place, sizes=sizes, draws=4 if lab.preset == "smoke" else 16)
                 risk = np.array([_risk(lab, name, at, n, h) for n, h in zip(sizes, law.bandwidth, strict=True)])
@@ -53,7 +53,9 @@ def _risk(lab: Any, name: str, at: float, n: int, best: float) -> float:
     draws = 64 if lab.preset == "smoke" else 512
     curve, root = recall.sine_line(), keys.stream(keys.root(n), "points")
     x = jax.random.uniform(root, (draws, n), jnp.float64)
-    y = curve.value(x) + curve.noise * jax.random.normal(jax.random.fold_in(root, 1), x.shape, jnp.float64)
+    y = curve.value(cast(np.ndarray, x)) + curve.noise * jax.random.normal(
+        jax.random.fold_in(root, 1), x.shape, jnp.float64
+    )
     truth = float(curve.value(np.array([at]))[0])
     tried = [said(name, at, x, y, jnp.asarray(h)) for h in best * np.array([0.7, 1.0, 1.4])]
     return min(float(jnp.mean(jnp.square(answer - truth))) for answer in tried)
