@@ -280,7 +280,7 @@ plt.show()
 #
 # - *Mesa*, one ridge regression for everything, is the best while there is one law, and never again;
 # - *softmax* looks at the right pairs and knows no slope; the *delta rule* follows each change, step by step;
-# - *LLA* looks at the right pairs and fits them.
+# - *LLA* looks at the right pairs and fits them; its mean hides how much streams differ, see the last lines.
 
 # %%
 task, bandwidth = stream.task_of("8"), stream.SETTINGS["8"][2]
@@ -290,6 +290,7 @@ batch = task.sample(keys.stream(keys.root(0), "streams"), draws)
 tints = dict(zip(stream.NAMES, (VERMILLION, BLUE, GREEN, PURPLE), strict=True))
 figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
 print(f"{'squared error':10s}   measured ({draws} streams)    predicted;   all, first segment, last 32")
+late = {}  # each stream by itself
 with jax.enable_x64(True):
     k, v = (jnp.asarray(np.asarray(x, np.float64)) for x in task.pairs(batch))
     expected = {
@@ -297,15 +298,19 @@ with jax.enable_x64(True):
     }
     for name, colour in tints.items():
         said = jax.jit(stream.predictions, static_argnums=(0, 3))(name, k, v, bandwidth)
-        errors = np.asarray(jnp.mean(jnp.square(said - v), axis=(0, 2)))
+        each = np.asarray(jnp.mean(jnp.square(said - v), axis=2))  # [streams, n]
+        errors = each.mean(axis=0)
         pair = [np.asarray(x, float).reshape(-1, 16).mean(axis=1) for x in (errors, expected[name])]
         at = 16 * np.arange(len(pair[0])) + 8
         ax.plot(at, pair[0], color=colour, label=name)
         ax.plot(at, pair[1], color=colour, ls="--", lw=1)
         rows = [[x.mean(), x[: task.segment].mean(), x[-32:].mean()] for x in (errors, expected[name])]
         print(f"{name:10s} " + "   ".join("".join(f"{x:8.4f}" for x in row) for row in rows))
+        late[name] = np.round(each[:, -32:].mean(axis=1), 4)
 for s in range(1, task.num_segments):
     ax.axvline(s * task.segment, color=MUTED, lw=0.8, ls=":")
+for name in ("lla", "delta"):
+    print(f"{name}: last 32 steps, stream by stream: {late[name]}")
 ax.set(yscale="log", xlabel="pairs seen (dotted: the law changes)", ylabel="squared error, means of 16 steps")
 ax.legend(ncols=4)
 plt.show()
