@@ -12,6 +12,7 @@ from attnlab.studies.injectivity import STUDY as _injectivity
 from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
 from attnlab.studies.local_linear import STUDY as _local_linear
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
+from attnlab.studies.state_tracking import STUDY as _state_tracking
 
 STUDIES = (
     _active_dormant,
@@ -26,6 +27,7 @@ STUDIES = (
     _injectivity,
     _associative_recall,
     _local_linear,
+    _state_tracking,
 )
 
 
