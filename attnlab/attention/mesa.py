@@ -7,11 +7,17 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from attnlab.attention.gates import matrix, per_head, project
 from attnlab.attention.rules import Rule
 from attnlab.attention.scan import Steps, state_dtype
+
+# Numbers in all second moments up to which they are made at once, and how many are held at a time else: in the cache.
+WHOLE, BLOCK = 2**20, 2**18
+# What is kept for the gradient where the rest of a block is made again.
+SOLUTION = "solution"
 
 
 def inverse_of_positive(matrices: Float[Array, "*B K K"]) -> Float[Array, "*B K K"]:
@@ -31,9 +37,7 @@ def inverse_of_positive(matrices: Float[Array, "*B K K"]) -> Float[Array, "*B K 
     return jax.lax.scan(sweep, matrices, jnp.arange(size))[0]
 
 
-def solve_positive(matrices: Float[Array, "*B K K"], rhs: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
-    """`M^-1 r`, refined once; its derivatives are those of the solution, not of the sweeps."""
-
+def _solve(matrices: Float[Array, "*B K K"], rhs: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
     def times(y: Array) -> Array:
         return jnp.einsum("...ij,...j->...i", matrices, y)
 
@@ -45,6 +49,19 @@ def solve_positive(matrices: Float[Array, "*B K K"], rhs: Float[Array, "*B K"]) 
     return jax.lax.custom_linear_solve(times, rhs, solve, symmetric=True)
 
 
+@jax.custom_jvp
+def solve_positive(matrices: Float[Array, "*B K K"], rhs: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+    """`M^-1 r`, refined once; its derivatives are those of the solution, not of the sweeps."""
+    return _solve(matrices, rhs)
+
+
+@solve_positive.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    matrices, rhs = primals
+    y = checkpoint_name(solve_positive(matrices, rhs), SOLUTION)
+    return y, _solve(matrices, tangents[1] - jnp.einsum("...ij,...j->...i", tangents[0], y))
+
+
 @dataclass(frozen=True)
 class Mesa(Rule):
     """`H_i = γ_i H_{i-1} + β_i k_i k_i^T`, `G_i = γ_i G_{i-1} + β_i k_i v_i^T`, `o_i = G_i^T (H_i + diag(λ))^-1 q_i`.
@@ -53,7 +70,7 @@ class Mesa(Rule):
     2309.05858, 2506.05233); without gates, ridge regression and, written recursively, recursive least squares.
 
     `gated`: `γ = sigmoid(x w + b)`, `β = sigmoid(x w + b)` per head, `λ[H, K] = softplus(.) + 0.25`, 1 at the start;
-    else `γ = β = 1` and `λ = ridge` for good. `H` is carried, and made for all positions at once in the parallel form.
+    else `γ = β = 1` and `λ = ridge` for good. `H` is carried; the parallel form makes it for some positions at a time.
     """
 
     gated: bool = True
@@ -85,21 +102,39 @@ class Mesa(Rule):
             bias = jnp.stack([params["forget_bias"], params["beta_bias"]], axis=-1)
             forget, write = jnp.moveaxis(gates + per_head(bias, gates), -1, 0)
             log_decay, beta = jax.nn.log_sigmoid(forget), jax.nn.sigmoid(write)
-            ridge = (jax.nn.softplus(params["ridge"]) + 0.25)[:, None, :]
+            ridge = jax.nn.softplus(params["ridge"]) + 0.25
         else:
             log_decay, beta = None, jnp.ones(k.shape[:-1], k.dtype)
             ridge = jnp.asarray(self.ridge)
         kept = jnp.ones_like(beta) if log_decay is None else jnp.exp(log_decay)
-
-        def add(moment: Array, token: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-            kept, beta, k = token
-            moment = kept[..., None, None] * moment + (beta[..., None] * k)[..., None] * k[..., None, :]
-            return moment, moment
-
-        first = (jnp.moveaxis(kept, -1, 0), jnp.moveaxis(beta, -1, 0), jnp.moveaxis(k, -2, 0))
-        first = jax.tree.map(lambda leaf: leaf.astype(wide), first)
-        carry, moments = jax.lax.scan(add, carry, first)
-        moments = jnp.moveaxis(moments, 0, -3)
-        eye = jnp.eye(k.shape[-1], dtype=wide)
-        q = solve_positive(moments + ridge.astype(wide)[..., None] * eye, stream.q.astype(wide))
+        shift = ridge.astype(wide)[..., None] * jnp.eye(k.shape[-1], dtype=wide)
+        q, carry = _read(shift, carry, kept.astype(wide), beta.astype(wide), k.astype(wide), stream.q.astype(wide))
         return Steps(q.astype(k.dtype), beta[..., None] * k, log_decay), carry
+
+
+def _read(shift: Array, moment: Array, kept: Array, beta: Array, k: Array, q: Array) -> tuple[Array, Array]:
+    """`(H_i + shift)^-1 q_i` and the last `H`, for some tokens at a time."""
+    num = k.shape[-2]
+    size = num if num * moment.size <= WHOLE else min(max(BLOCK // moment.size, 1), num)
+
+    def add(moment: Array, token: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        kept, beta, k = token
+        moment = kept[..., None, None] * moment + (beta[..., None] * k)[..., None] * k[..., None, :]
+        return moment, moment
+
+    def some(moment: Array, tokens: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+        kept, beta, k, q = tokens
+        moment, moments = jax.lax.scan(add, moment, (kept, beta, k))
+        return moment, solve_positive(moments + shift, q)
+
+    def split(x: Array, axis: int, fill: float = 0.0) -> Array:
+        x = jnp.moveaxis(x, axis, 0)
+        x = jnp.pad(x, [(0, -num % size)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
+        return x.reshape(-1, size, *x.shape[1:])
+
+    # Tokens that fill the last block keep all and add nothing. Moments are made again for the gradient, solutions not.
+    blocks = (split(kept, -1, 1.0), split(beta, -1), split(k, -2), split(q, -2))
+    keep = jax.checkpoint_policies.save_only_these_names(SOLUTION)
+    body = some if size == num else jax.checkpoint(some, prevent_cse=False, policy=keep)
+    moment, found = jax.lax.scan(body, moment, blocks)
+    return jnp.moveaxis(found.reshape(-1, *found.shape[2:])[:num], 0, -2), moment

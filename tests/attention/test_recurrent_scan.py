@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from importlib import import_module
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from recurrent_cases import QUICK, inputs_of, parallel
 
+from attnlab import attention
 from attnlab.attention.mesa import inverse_of_positive, solve_positive
 from attnlab.attention.recurrent_catalogue import SCANS
 from attnlab.attention.scan import Steps, chunked_core, inverse_of_unit_lower, scan_core
@@ -166,6 +168,27 @@ def test_inverse_and_solution_of_positive_matrices_with_their_derivatives() -> N
     weight = rng.normal(size=y.shape)
     pulled = jax.grad(lambda m, r: jnp.sum(weight * solve_positive(m, r)), argnums=(0, 1))(*arrays)
     assert np.sum(pulled[0] * dm) + np.sum(pulled[1] * dr) == pytest.approx(np.sum(weight * slope), rel=1e-11)
+
+
+@pytest.mark.usefixtures("x64")
+def test_mesa_reads_the_same_in_blocks(monkeypatch) -> None:
+    """Two positions at a time, with one that fills the last block, in value and gradient; the same sums and solves."""
+    module = import_module("attnlab.attention.mesa")  # the package has a mechanism of that name
+    mechanism = attention.mesa
+    inputs = inputs_of(mechanism)
+    weight = np.random.default_rng(7).normal(size=inputs.v.shape)
+
+    def summed(inputs):
+        out = parallel(mechanism, *inputs)
+        return jnp.sum(weight * out), out
+
+    results = []
+    for whole in (module.WHOLE, 1):
+        monkeypatch.setattr(module, "WHOLE", whole)
+        monkeypatch.setattr(module, "BLOCK", 2 * inputs.k[..., 0, :].size * inputs.k.shape[-1])
+        results.append(jax.jit(jax.value_and_grad(lambda i: summed(i), has_aux=True), compiler_options=QUICK)(inputs))
+    for whole, blocks in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-11)  # float64, ridges of 0.25 under moments of 10
 
 
 def test_nothing_calls_a_solver_of_the_machine() -> None:
