@@ -2,7 +2,7 @@
 
 With `E_tu = [x_u = x_t, u < t]`, the earlier places of a query's own token,
 
-    previous    A_{t, t-1}                                   mean over t >= 1
+    previous    A_{t, t-1}                                   mean over t >= 1, or over the carriers among them
     duplicate   Σ_u E_tu A_tu                                mean over the queries that have an earlier copy
     induction   Σ_u E_tu A_{t, u+1},    u + 1 < t            the same queries
 
@@ -27,6 +27,7 @@ from attnlab.analysis.base import Dims, check_task, evaluation_batch, mean_over,
 from attnlab.analysis.map_places import local_focus
 from attnlab.analysis.map_rows import row_shares
 from attnlab.config import require
+from toy_tasks.base import Batch
 
 
 def earlier_copies(tokens: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
@@ -36,12 +37,16 @@ def earlier_copies(tokens: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
 
 
 def copying_scores(
-    weights: Float[Array, "B H T T"], tokens: Int[Array, "B T"], where: Bool[Array, "B T"] | None = None
+    weights: Float[Array, "B H T T"],
+    tokens: Int[Array, "B T"],
+    where: Bool[Array, "B T"] | None = None,
+    carriers: Bool[Array, "B T"] | None = None,
 ) -> dict[str, Float[Array, " H"]]:
     """`previous`, `duplicate`, `induction`, and `chance` of the last (the same for every head), of one layer's maps.
 
     Args:
       where: the queries that count for `duplicate` and `induction`; those without an earlier copy never do. None = all.
+      carriers: the queries that count for `previous`: those that must know the token before them. None = all.
     """
     copies = earlier_copies(tokens)
     behind = jnp.pad(copies, ((0, 0), (0, 0), (1, 0)))[..., :-1]  # what followed the copy
@@ -49,6 +54,7 @@ def copying_scores(
     asked = jnp.any(copies, axis=-1) if where is None else jnp.any(copies, axis=-1) & where
     previous = local_focus(weights, 1)
     late = jnp.broadcast_to(jnp.arange(tokens.shape[-1]) >= 1, tokens.shape)
+    late = late if carriers is None else late & carriers
     seen = 1.0 + jnp.arange(tokens.shape[-1])
     even = jnp.broadcast_to((jnp.sum(behind, axis=-1) / seen)[:, None, :], previous.shape)
     found = {
@@ -65,6 +71,7 @@ class CopyingHeads:
     Attributes:
       task: of tokens; batch_size, seed: of the evaluation batch.
       asked: the position class whose queries count (`query` of the recall tasks); None = all with an earlier copy.
+      carriers: the class whose queries count for `previous` (`value` of the recall tasks); None = all but the first.
       share: of the row's mass; False: signed mass.
 
     A layer without attention, or whose mechanism has no map, is NaN.
@@ -74,6 +81,7 @@ class CopyingHeads:
     batch_size: int = 64
     seed: int = 0
     asked: str | None = None
+    carriers: str | None = None
     share: bool = True
 
     def __post_init__(self) -> None:
@@ -86,21 +94,22 @@ class CopyingHeads:
         names = [f"blocks.{layer}.attn.weights" for layer in range(model.num_layers)]
         _, tape = model.apply(params, batch.inputs, tape=tuple(name for name in names if name in known))
         require(bool(tape), "model", model, "one with an attention map in some layer")
-        where = None
-        if self.asked is not None:
-            classes = batch.positions
-            require(self.asked in classes, "asked", self.asked, f"a position class of the task: {', '.join(classes)}")
-            where = classes[self.asked]
+        where, carriers = (self._class(batch, name) for name in ("asked", "carriers"))
         start = getattr(model, "registers", 0)
 
         def scores(name: str) -> dict[str, Array]:
             weights = tape[name]
             weights = row_shares(weights) if self.share else weights
-            return copying_scores(weights[..., start:, start:], batch.inputs, where)
+            return copying_scores(weights[..., start:, start:], batch.inputs, where, carriers)
 
         by_layer = {name: scores(name) for name in names if name in tape}
         none = {key: jnp.full_like(value, jnp.nan) for key, value in next(iter(by_layer.values())).items()}
         return {key: jnp.stack([by_layer.get(name, none)[key] for name in names]) for key in none}
+
+    def _class(self, batch: Batch, field: str) -> Array | None:
+        name, classes = getattr(self, field), batch.positions
+        require(name is None or name in classes, field, name, f"a position class of the task: {', '.join(classes)}")
+        return None if name is None else classes[name]
 
     def dims(self, names: Iterable[str]) -> Dims:
         """Names of the axes of each output."""
@@ -111,6 +120,6 @@ def copying_heads(task: Any, batch_size: int = 64, seed: int = 0, **options: Any
     """The probe of copying heads on `task`; see `CopyingHeads`.
 
     Example:
-      record = {"heads": log_spaced(100, of=copying_heads(tt.MQAR(), asked="query"))}
+      record = {"heads": log_spaced(100, of=copying_heads(tt.MQAR(), asked="query", carriers="value"))}
     """
     return CopyingHeads(task, batch_size, seed, **options)

@@ -61,6 +61,13 @@ def test_planted_heads_score_one():
     np.testing.assert_allclose(found["chance"], [(1 / 5 + 1 / 6) / 2] * 3, rtol=1e-6)
 
 
+def test_carriers_alone_count_for_the_token_before(rng):
+    weights, carriers = np.tril(rng.normal(size=(2, 3, 7, 7))), rng.uniform(size=(2, 7)) < 0.5
+    found = analysis.copying_scores(jnp.asarray(weights, jnp.float32), TOKENS, None, jnp.asarray(carriers))
+    rows = [weights[b, :, t, t - 1] for b in range(2) for t in range(1, 7) if carriers[b, t]]
+    np.testing.assert_allclose(found["previous"], np.mean(rows, axis=0), atol=1e-6)
+
+
 def test_on_a_model_uniform_rows_score_chance(key):
     """With uniform attention `induction` is `chance`, in shares and (rows sum to one) in masses; dims name the axes."""
     task = tt.MQAR(vocab_size=16, length=12, num_pairs=2)

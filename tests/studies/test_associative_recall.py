@@ -101,6 +101,7 @@ def test_scores_and_steps_are_read_from_the_record(tmp_path: Path):
 
     lab = STUDY.open_lab(tmp_path, "smoke", 2, False, lambda text: None, 0)
     heads = lab.run("plain").trajectory["heads"]
-    np.testing.assert_array_equal(score("plain", "previous", 0)(lab), np.asarray(heads["previous"])[:, -1, 0, 0])
+    recorded = np.asarray(heads["induction"])[:, -1, 0, 0]  # of 64 sequences; the measure takes 256
+    np.testing.assert_allclose(score("plain", "induction", 0)(lab), recorded, atol=0.1)
     assert head_step("induction", 1)(lab).shape == (2,)
     assert isinstance(al.analysis.copying_heads(lab.experiments["plain"].task), al.analysis.CopyingHeads)

@@ -35,13 +35,14 @@ LEFT = 0.5  # of the plateau's height: by then the loss is on its way down
 
 
 def change(lab: Any) -> np.ndarray:
-    """The step at which the loss of two plain layers is below half of the guess among the values shown, `[S]`."""
+    """The step at which the loss of two plain layers is half of the guess among the values shown, or infinite."""
     task = lab.experiments["plain"].task
-    return lab.steps_to_leave("plain", float(np.log(task.num_pairs)), share=LEFT)
+    found = lab.steps_to_leave("plain", float(np.log(task.num_pairs)), share=LEFT)
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def change_width(lab: Any) -> float:
-    """Upper over lower end of the 95 % bootstrap interval of the median step of the phase change."""
+    """Upper over lower end of the 95 % bootstrap interval of its median; a seed that never gets there is infinite."""
     from attnlab.analysis import bootstrap_interval
 
     found = bootstrap_interval(change(lab))
@@ -64,8 +65,10 @@ def score(run: str, which: str, layer: int) -> Any:
     """A score of a layer's head at the end, `[S]`."""
 
     def measure(lab: Any) -> np.ndarray:
-        heads = lab.run(run).trajectory["heads"][which].isel(layer=layer, head=0, step=-1)
-        return np.asarray(heads)
+        from attnlab.analysis import copying_heads
+
+        probe = copying_heads(lab.experiments[run].task, 256, asked="query", carriers="value")
+        return np.asarray(lab.probe(run, probe, label="heads")[which])[:, layer, 0]
 
     return measure
 
@@ -93,8 +96,8 @@ PHASE = (
         "a factor of 2; expected, not calibrated", source="this project", presets=(), reported=SIZES,
     ),
     _claim(
-        "heads.previous", "The first layer's head looks at the token before.", "share at distance 1, end",
-        score("plain", "previous", 0), (0.5, None), "half of the attention; the circuit needs it at values only",
+        "heads.previous", "The first layer's head looks from a value at its key.", "share at distance 1, values, end",
+        score("plain", "previous", 0), (0.5, None), "half of the attention",
         source="Olsson et al., 2209.11895", trust="paper", presets=(), reported=SIZES,
     ),
     _claim(
