@@ -12,7 +12,14 @@ SLOW, FAST = "FAST = False", "FAST = True"
 
 
 def test_there_are_notebooks():
-    expected = {"01_quickstart", "02_attention_sinks", "03_icl_regression", "04_attention_catalogue"}
+    expected = {
+        "01_quickstart",
+        "02_attention_sinks",
+        "03_icl_regression",
+        "04_attention_catalogue",
+        "05_associative_recall",
+        "06_local_linear_attention",
+    }
     assert {n.stem for n in NOTEBOOKS} >= expected
     assert not list((Path(__file__).parents[1] / "notebooks").glob("*.ipynb.*"))
 
