@@ -65,7 +65,11 @@ from attnlab.attention.columns import KeyBias as KeyBias
 from attnlab.attention.columns import SinkLogit as SinkLogit
 from attnlab.attention.columns import ZeroLogit as ZeroLogit
 from attnlab.attention.difference import Differential as Differential
+from attnlab.attention.features import Each as Each
 from attnlab.attention.gated import Gated as Gated
+from attnlab.attention.gates import Beta as Beta
+from attnlab.attention.gates import FixedBeta as FixedBeta
+from attnlab.attention.gates import Stream as Stream
 from attnlab.attention.maps import Length as Length
 from attnlab.attention.maps import Normalized as Normalized
 from attnlab.attention.maps import Pointwise as Pointwise
@@ -127,6 +131,11 @@ from attnlab.attention.recurrent_catalogue import ssd as ssd
 from attnlab.attention.recurrent_catalogue import t2r as t2r
 from attnlab.attention.recurrent_catalogue import taylor as taylor
 from attnlab.attention.recurrent_catalogue import ttt_linear as ttt_linear
+from attnlab.attention.rules import Delta as Delta
+from attnlab.attention.rules import DeltaProduct as DeltaProduct
+from attnlab.attention.rules import Hebb as Hebb
+from attnlab.attention.rules import Oja as Oja
+from attnlab.attention.rules import Rule as Rule
 from attnlab.attention.scores import Buckets as Buckets
 from attnlab.attention.scores import Itself as Itself
 from attnlab.attention.scores import OffsetTable as OffsetTable

@@ -19,7 +19,8 @@ class Solver:
       kind: `cg`, conjugate gradients, whose products are sweeps over the keys; or `exact`, which builds the matrices of
         one block of queries, `block_q K^2` numbers, and a block of centred keys, `block_q block_k K`, for Cholesky.
       tol: a row of `cg` rests once its residual is this part of the right-hand side; the error of the output is then
-        about the same part of it (measured, 1 to 2.5 times). The sweeps over a block of queries end when all rest.
+        about the same part of it (measured, 1 to 2.5 times), down to what rounding leaves. The sweeps over a block of
+        queries end when all rest.
       max_iters: no more products than this; None = `2 K`. Rows with about `K` keys and a small ridge need most.
         Both may be arrays inside `jit`.
       block_q, block_k: queries and keys of a block; None = 128, and 32 queries if exact. Query heads that share keys
