@@ -125,28 +125,30 @@ def _longer(name: str, length: int) -> Any:
 
 
 _TOLD: dict[str, Any] = {"trust": "paper", "presets": (), "reported": SIZES}
+_HELD: dict[str, Any] = {"trust": "paper", "presets": ("laptop",), "reported": ("evening",)}
 _LATER: dict[str, Any] = {"trust": "paper", "presets": (), "reported": ("evening",)}
 _SIGN = "the sign is the claim"
 
 PARITY = (
     _claim(
         "parity.two", "With eigenvalues down to -1 the delta rule learns parity of 40 bits.", "accuracy at length 40",
-        accuracy("parity_beta_2"), (0.99, None), "perfect in the paper", **_TOLD,
+        accuracy("parity_beta_2"), (0.99, None), "perfect in the paper", **_HELD,
     ),
     _claim(
         "parity.one", "With eigenvalues from 0 it does not.", "accuracy at length 40", accuracy("parity_beta_1"),
-        (None, 0.85), "a guess is at .5, short prefixes are easy; .764 at 24 bits in an earlier measurement", **_TOLD,
+        (None, 0.85), "a guess is at .5, short prefixes are easy; .764 at 24 bits in an earlier measurement", **_HELD,
     ),
     *(
         _claim(
             f"parity.two.{length}", f"What is learned holds at length {length}.", "accuracy",
-            _longer("parity_beta_2", length), (0.99, None), "perfect to 256 in the paper", **_TOLD,
+            _longer("parity_beta_2", length), (0.99, None), "perfect to 256 in the paper",
+            **(_HELD if length == 80 else _TOLD),
         )
         for length in (80, 160, 256)
     ),
     _claim(
         "parity.one.256", "With strengths up to 1 nothing is tracked at 256.", "accuracy",
-        _longer("parity_beta_1", 256), (None, 0.6), "a guess is at .5", **_TOLD,
+        _longer("parity_beta_1", 256), (None, 0.6), "a guess is at .5", **_HELD,
     ),
 )  # fmt: skip
 
@@ -161,7 +163,7 @@ TRAINED = (
         _claim(
             f"S3.over.{name}", f"They reach more than {told}.", "difference of accuracies, seed by seed",
             accuracy("S3_product", f"S3_{name}"), (0.1, None), "one tracks, the other knows short prefixes",
-            **_S3, **_TOLD,
+            **_S3, **(_TOLD if name == "ssd" else _HELD),
         )
         for name, told in (
             ("delta_2", "one factor, which cannot"), ("delta_1", "one factor with eigenvalues from 0"),
@@ -171,7 +173,7 @@ TRAINED = (
     _claim(
         "S3.strength", "One factor reaches more with eigenvalues down to -1 than from 0.", "difference of accuracies",
         accuracy("S3_delta_2", "S3_delta_1"), (0, None), "the parity of a permutation is in reach; " + _SIGN, **_S3,
-        **_TOLD,
+        **_HELD,
     ),
     *(
         _claim(
@@ -272,11 +274,15 @@ NOTES = """
   either sign may exceed it, a few times at most.) So no read-out of finite precision says the powers of a letter.
 
 # What is trained
-- All trained rows are reported and not asserted: they were measured with one set of three seeds on a busy machine,
-  some not at all yet. Accuracy is over all prefixes, of which short ones are easy without a state.
-- Twenty letters, width 32, four heads, 300 steps of 64 words, where the papers have 128 letters, width 128, 4,900
-  steps of 2048. With two heads one of two seeds stayed at a loss of .83 for 500 steps, the other had S3 after 200 and
-  held it at four times the length (.997): what theory allows is found by some seeds only, at this size.
+- **Parity**, 40 bits, 200 steps: strengths up to 2 have 1.000 with all three seeds, strengths up to 1 .52. The first
+  hold it at 80 bits (.999 to 1) and lose some of it at 160 (.89 to .99) and 256 (.84 to .91), where the paper is
+  perfect: what is learned is a factor near -1, and the bits that it forgets add up. Reported, not asserted.
+- **S3**, twenty letters, width 32, four heads, 300 steps of 64 words, where the paper has 128 letters, width 128, 4,900
+  steps of 2048. Two factors reached .997, 1.000 and .639: one seed of three had not left its plateau, so that "learn"
+  is reported and the order is asserted. The others: one factor .43 to .51, with strengths up to 1 .26 to .28,
+  a transformer of one layer .25 to .26; a guess is .17, and short prefixes need no state. At twice the length the three
+  seeds had .97, 1.00 and .43, at four times .77, 1.00 and .31.
+- Accuracy is over all prefixes. Rows of SSD and of swaps were not measured yet, those of depth once: reported.
 - The laptop's swaps are of three things, two layers; the paper's own generator is not published.
 - The published learning-rate schedules, stopping rules and repeated data are left out of `paper`; it and `evening` were
   not run.
