@@ -163,7 +163,7 @@ TRAINED = (
         _claim(
             f"S3.over.{name}", f"They reach more than {told}.", "difference of accuracies, seed by seed",
             accuracy("S3_product", f"S3_{name}"), (0.1, None), "one tracks, the other knows short prefixes",
-            **_S3, **(_TOLD if name == "ssd" else _HELD),
+            **_S3, **_HELD,
         )
         for name, told in (
             ("delta_2", "one factor, which cannot"), ("delta_1", "one factor with eigenvalues from 0"),
@@ -279,10 +279,13 @@ NOTES = """
   perfect: what is learned is a factor near -1, and the bits that it forgets add up. Reported, not asserted.
 - **S3**, twenty letters, width 32, four heads, 300 steps of 64 words, where the paper has 128 letters, width 128, 4,900
   steps of 2048. Two factors reached .997, 1.000 and .639: one seed of three had not left its plateau, so that "learn"
-  is reported and the order is asserted. The others: one factor .43 to .51, with strengths up to 1 .26 to .28,
-  a transformer of one layer .25 to .26; a guess is .17, and short prefixes need no state. At twice the length the three
-  seeds had .97, 1.00 and .43, at four times .77, 1.00 and .31.
-- Accuracy is over all prefixes. Rows of SSD and of swaps were not measured yet, those of depth once: reported.
+  is reported and the order is asserted. The others: one factor .43 to .51, with strengths up to 1 .26 to .28, SSD .29
+  to .30, a transformer of one layer .25 to .26; a guess is .17, and short prefixes need no state. At twice the length
+  the three seeds had .97, 1.00 and .43, at four times .77, 1.00 and .31.
+- **Transformers** of one and two layers barely left the guess in 300 steps: Z6 .26 to .27 and .28 to .31, S3 .25 to
+  .26 and .27 to .29. Every sign is as the paper says with all three seeds (the gaps: .004 to .05), but models that
+  solve nothing are no evidence for it: reported.
+- Accuracy is over all prefixes. Swap tracking was not measured yet.
 - The laptop's swaps are of three things, two layers; the paper's own generator is not published.
 - The published learning-rate schedules, stopping rules and repeated data are left out of `paper`; it and `evening` were
   not run.

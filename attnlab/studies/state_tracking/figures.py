@@ -64,7 +64,7 @@ def _groups(lab: Any, names: list[str]) -> Any:
     from attnlab.studies.state_tracking.experiments import guess
 
     rows = {f"{n.split('_', 1)[0]}: {label(n)}": lab.accuracy(n) for n in names}
-    levels = {f"1/{round(1 / g)}": g for g in {guess(lab, n) for n in names}}
+    levels = {f"guess, {round(1 / g)} elements:": g for g in {guess(lab, n) for n in names}}
     title = "Accuracy over all prefixes; the line is a guess"
     return seeds_by_model({"accuracy": rows}, title=title, levels={"accuracy": levels})
 
@@ -77,4 +77,4 @@ def _hand_built(lab: Any) -> Any:
     right = {told: [found[f"{n}.right"]] for told, n in keys.items()}
     guesses = {told: [found[f"{n.removesuffix('.cut')}.guess"]] for told, n in keys.items()}
     title = "The weights of theory track every group through the mechanisms; cut off at strength 1 they guess"
-    return seeds_by_model({"share of right prefixes": right, "share of a guess": guesses}, title=title)
+    return seeds_by_model({"share of right prefixes": right, "what a guess gets right": guesses}, title=title)
