@@ -265,18 +265,19 @@ NOTES = """
 - **Weights by hand.** Keys, strengths and further keys of theory's construction are put into the delta rules of the
   catalogue: `delta_net_negative` (one factor a token), `delta_product` (two; the same rule with three or four). `K`
   tokens before the word write the identity, one row each; then a query that is the same at every letter reads the
-  state, and the element is the nearest code. All are exact over 1000 letters, in float32 as in float64. The catalogue
-  has no complex diagonal and no diagonal of signs: theory's rotations of abelian groups go through two factors.
+  state, and the element is the nearest code. All are exact over 1000 letters in float32, S3, A5
+  and S5 in float64 too. The catalogue has no complex diagonal and no diagonal of signs:
+  theory's rotations of abelian groups go through two factors.
 - **The eigenvalue -1 is not quite reached**: the norm of keys has 1e-6 under its root, which shortens the state by
-  .2 % in 1000 letters of S5. Nothing is lost by it here; over 10^6 letters it would be.
+  .2 % in 1000 letters of S5. No answer is lost by it here.
 - **What comes to rest.** For a recurrence with one rate in [0, 1] the last of T outputs differs from the one before by
-  at most 1/T of it, whatever the weights; that is reached where nothing is forgotten. (Sums with positive channels of
-  either sign may exceed it, a few times at most.) So no read-out of finite precision says the powers of a letter.
+  at most 1/T of it, whatever the weights; that is reached where nothing is forgotten. (Sums over
+  channels of either sign may exceed it; here none did.) So no read-out of finite precision says the powers of a letter.
 
 # What is trained
 - **Parity**, 40 bits, 200 steps: strengths up to 2 have 1.000 with all three seeds, strengths up to 1 .52. The first
   hold it at 80 bits (.999 to 1) and lose some of it at 160 (.89 to .99) and 256 (.84 to .91), where the paper is
-  perfect: what is learned is a factor near -1, and the bits that it forgets add up. Reported, not asserted.
+  perfect after longer training; a factor that is only near -1 would do that (not looked at). Reported, not asserted.
 - **S3**, twenty letters, width 32, four heads, 300 steps of 64 words, where the paper has 128 letters, width 128, 4,900
   steps of 2048. Two factors reached .997, 1.000 and .639: one seed of three had not left its plateau, so that "learn"
   is reported and the order is asserted. The others: one factor .43 to .51, with strengths up to 1 .26 to .28, SSD .29
