@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnlab import analysis, attention, report
+    from attnlab import analysis, attention, kernels, report
     from attnlab.cpu import use_all_cores
     from attnlab.models import BackcopyReduced, LinearAttention, RegressionAttention, Transformer
     from attnlab.report.quick import show

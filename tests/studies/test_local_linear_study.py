@@ -31,7 +31,8 @@ def test_mechanisms_are_the_memories_of_theory(x64, rng):
     keys, values = law.keys(rng), rng.normal(size=(40, 4))
     for name, memory in recall.stream_memories(1.0, stream.RIDGE).items():
         said = stream.predictions(name, jnp.asarray(keys)[None], jnp.asarray(values)[None], 1.0)
-        np.testing.assert_allclose(said[0], memory.weights(keys) @ values, atol=1e-5, err_msg=name)  # the delta rule divides by |k|^2 + 1e-6
+        # The delta rule divides by |k|^2 + 1e-6.
+        np.testing.assert_allclose(said[0], memory.weights(keys) @ values, atol=1e-5, err_msg=name)
 
 
 def test_an_answer_at_a_point_is_a_weighted_mean_or_line(x64, rng):

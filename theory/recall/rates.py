@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -251,5 +251,5 @@ def _least_quadrature(
     grid = np.log(length * np.geomspace(4 / size, 1.0, 25))
     start = int(np.argmin([risk(value) for value in grid]))
     low, high = grid[max(start - 1, 0)], grid[min(start + 1, grid.size - 1)]
-    found = minimize_scalar(risk, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    found: Any = minimize_scalar(risk, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x)), float(found.fun)

@@ -226,7 +226,7 @@ STUDY = study(
         Preset(
             "laptop",
             "six ridges, twelve streams of 512 pairs, rates to 6,400 points; no training, 2 CPU cores",
-            None,
+            3.0,
             1,
         ),
     ),
