@@ -43,15 +43,17 @@ class Result:
 Times = dict[str, list[float]]
 
 
-def alternate(variants: Mapping[str, Callable[[], Any]], rounds: int) -> Times:
+def alternate(
+    variants: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Times:
     """Seconds of each variant, one after the other, `rounds` times, after one round that does not count."""
     seconds: Times = {name: [] for name in variants}
     for number in range(rounds + 1):
         for name, variant in variants.items():
-            began = time.perf_counter()
+            began = clock()
             variant()
             if number:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(clock() - began)
     return seconds
 
 
