@@ -430,7 +430,8 @@ def _tell(study: Any, outcome: Any) -> int:
 
 
 def _tell_sweep(found: Any) -> int:
-    from attnlab.studies.sweep_report import BEST, REPORT, TABLE, as_text, headline, rows, summary
+    from attnlab.report.tables import as_text
+    from attnlab.studies.sweep_report import BEST, REPORT, TABLE, headline, rows, summary
 
     print(as_text(rows(found)))
     print(f"median (range over seeds); {BEST} the learning rate with the best {headline(found)}")

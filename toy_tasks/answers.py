@@ -66,6 +66,18 @@ def answer_risks(logits: Float[Array, "B T V"], batch: Batch, where: Bool[Array,
     return {"loss": mean_over(log_losses(logits, batch.targets), where), "accuracy": mean_over(right, where)}
 
 
+def asked_risks(logits: Float[Array, "B T V"], batch: Batch, vocab_size: int) -> dict[str, Array]:
+    """`answer_risks` over the class `asked`, and as `last_loss`, `last_accuracy` over the class `last`.
+
+    Raises:
+      ValueError: logits of another shape.
+    """
+    fits(logits, batch, vocab_size, "build the model with vocab_size=task.vocab_size")
+    last = answer_risks(logits, batch, batch.positions["last"])
+    risks = answer_risks(logits, batch, batch.positions["asked"])
+    return risks | {f"last_{name}": value for name, value in last.items()}
+
+
 def recall_risks(
     logits: Float[Array, "B T V"], batch: Batch, where: Bool[Array, "B T"], present: Bool[Array, "B V"]
 ) -> dict[str, Array]:

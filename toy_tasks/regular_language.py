@@ -161,19 +161,25 @@ class RegularLanguage:
 
         def step(state, word):
             symbol = alias.draw(threshold, target, state, word)
-            return steps[state * width + symbol], symbol
+            following = steps[state * width + symbol]
+            return following, (symbol, following)
 
         start = jnp.full((batch_size,), self.automaton.start, jnp.int32)
-        symbols = jax.lax.scan(step, start, words)[1].T
-        return self.batch(jnp.pad(symbols, ((0, 0), (int(self.bos), 0)), constant_values=width - 1))
+        symbols, states = (x.T for x in jax.lax.scan(step, start, words)[1])
+        front = ((0, 0), (int(self.bos), 0))
+        states = jnp.pad(states, front, constant_values=self.automaton.start)
+        return self._labelled(jnp.pad(symbols, front, constant_values=width - 1), states)
 
     def batch(self, inputs: Int[Array | np.ndarray, "B T"]) -> Batch:
         """The batch of given symbols, with their begin token if there is one, of this or another length."""
         inputs = jnp.asarray(inputs, jnp.int32)
+        return self._labelled(inputs, self.states(inputs))
+
+    def _labelled(self, inputs: Int[Array, "B T"], states: Int[Array, "B T"]) -> Batch:
+        """The batch of symbols and the states after them."""
         symbol = inputs < self.automaton.num_symbols
         last = jnp.broadcast_to(jnp.arange(inputs.shape[1]) == inputs.shape[1] - 1, symbol.shape)
         asked = symbol & last if self.ask == "last" else symbol
-        states = self.states(inputs)
         lost = jnp.asarray(~self.automaton.alive)[states]
         positions = {"symbol": symbol, "bos": ~symbol, "last": last, "asked": asked, "lost": lost}
         return Batch(inputs, jnp.asarray(self.labels, jnp.int32)[states], asked.astype(jnp.float32), positions)
@@ -198,10 +204,7 @@ class RegularLanguage:
 
     def risks(self, logits: Float[Array, "B T V"], batch: Batch) -> dict[str, Float[Array, ""]]:
         """`loss` in nats and `accuracy` over the places that are asked; `last_loss`, `last_accuracy` at the last."""
-        answers.fits(logits, batch, self.vocab_size, "build the model with vocab_size=task.vocab_size")
-        last = answers.answer_risks(logits, batch, batch.positions["last"])
-        risks = answers.answer_risks(logits, batch, batch.positions["asked"])
-        return risks | {f"last_{name}": value for name, value in last.items()}
+        return answers.asked_risks(logits, batch, self.vocab_size)
 
     def window(self, width: int) -> Plateau:
         """What the best predictor pays that sees the last `width` symbols and its place: no state at all.

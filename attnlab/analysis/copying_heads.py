@@ -7,7 +7,7 @@ With `E_tu = [x_u = x_t, u < t]`, the earlier places of a query's own token,
     induction   Σ_u E_tu A_{t, u+1},    u + 1 < t            the same queries
 
 of the map `A` of every head, as shares `|A_tu| / Σ |A_tm|` (`share=True`, the default) or as signed masses. `chance` is
-what a row spread evenly over the keys it sees would score as `induction`: the least that means something.
+what a row spread evenly over itself and all before it would score as `induction`: the least that means something.
 
 A first layer's previous-token head and a second layer's induction head together answer a recall query `k` with what
 stood behind `k` (Olsson et al., 2209.11895); behind a convolution that brings key and value together one layer does it,

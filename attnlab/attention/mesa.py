@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from attnlab.attention.gates import matrix, per_head, project
+from attnlab.attention.pieces import pieces
 from attnlab.attention.rules import Rule
 from attnlab.attention.scan import Steps, state_dtype
 
@@ -128,9 +129,8 @@ def _read(shift: Array, moment: Array, kept: Array, beta: Array, k: Array, q: Ar
         return moment, solve_positive(moments + shift, q)
 
     def split(x: Array, axis: int, fill: float = 0.0) -> Array:
-        x = jnp.moveaxis(x, axis, 0)
-        x = jnp.pad(x, [(0, -num % size)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
-        return x.reshape(-1, size, *x.shape[1:])
+        """`[n, size, ..]`, tokens first."""
+        return pieces(jnp.moveaxis(x, axis, 0), -x.ndim, size, fill)
 
     # Tokens that fill the last block keep all and add nothing. Moments are made again for the gradient, solutions not.
     blocks = (split(kept, -1, 1.0), split(beta, -1), split(k, -2), split(q, -2))

@@ -1,9 +1,9 @@
 """What is known of tokens and of the rows of a map; the parallel form some rows at a time, for long sequences.
 
-A map that has left the cache is written and read back several times: on a CPU its forward pass is then two and a half
-times slower than in blocks of rows, and its memory grows with the square of the length (measured, `make bench`,
-`catalogue`). Blocks are made again for the gradient, except weights named `COSTLY`. Short sequences, and whoever asks
-for the map, get it whole.
+A map that has left the cache is written and read back several times, and its memory grows with the square of the
+length. Blocks are made again for the gradient, except weights named `COSTLY`. Short sequences, and whoever asks for the
+map, get it whole. The sizes below were chosen by hand-run timings on one CPU (1 MB of L2 per core); what comes of them
+is measured by `python -m tests.bench --only catalogue`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from attnlab.attention import pieces
 from attnlab.attention.base import AttentionOutput, Params, SiteFn, no_site, wants
 
-# Numbers in a map that is made at once: up to here blocks were no faster on a CPU (1 MB of L2 per core, measured).
+# Numbers in a map that is made at once: up to here blocks were no faster.
 WHOLE = 2**20
-# Numbers in a block: the fastest to 15 % for T = 256 ... 4096 with 1 to 32 heads in all.
+# Numbers in a block.
 BLOCK = 2**19
 # Rows in a block: fewer make the matrix products thin.
 FEWEST = 32
@@ -118,21 +119,9 @@ def mix_by_rows(
         return whole(params, Tokens(q, tokens.k, tokens.v), here, mask, bias, site=no_site)
 
     # In a loop the forward and the backward pass are programs of their own: nothing there would undo the checkpoint.
-    blocks = [None if y is None else _blocks(y, axis, size) for y, axis in by_row]
+    # The last block is filled with the last row, which is as finite as the others.
+    blocks = [None if y is None else pieces.pieces(y, axis, size, fill=None) for y, axis in by_row]
     keep = jax.checkpoint_policies.save_only_these_names(COSTLY)
     found = jax.lax.map(jax.checkpoint(some, prevent_cse=False, policy=keep), blocks)
-    null = None if found.null is None else _joined(found.null, -1, num)
-    return AttentionOutput(_joined(found.out, -2, num), None, null)
-
-
-def _blocks(y: Array, axis: int, size: int) -> Array:
-    """Blocks of rows on a new first axis; the last is filled with the last row, which is as finite as the others."""
-    rows = jnp.moveaxis(y, axis, 0)
-    rows = jnp.pad(rows, [(0, -rows.shape[0] % size)] + [(0, 0)] * (rows.ndim - 1), mode="edge")
-    return jnp.moveaxis(rows.reshape(-1, size, *rows.shape[1:]), 1, axis)
-
-
-def _joined(blocks: Array, axis: int, num: int) -> Array:
-    """The `num` rows on one `axis` again."""
-    rows = jnp.moveaxis(blocks, (0, axis), (0, 1))
-    return jnp.moveaxis(rows.reshape(-1, *rows.shape[2:])[:num], 0, axis)
+    null = None if found.null is None else pieces.whole(found.null, -1, num)
+    return AttentionOutput(pieces.whole(found.out, -2, num), None, null)

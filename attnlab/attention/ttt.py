@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from attnlab.attention.base import AttentionOutput, Dims, HostOrDevice, Params, SiteFn, View, init_slots, lack, no_site
 from attnlab.attention.causal import refuse_all_but_causal, refuse_in_step
 from attnlab.attention.gates import Stream, Strength, per_head, project
+from attnlab.attention.pieces import pieces, whole
 from attnlab.attention.scan import state_dtype
 from attnlab.config import require
 
@@ -135,7 +136,8 @@ class TTTLinear:
         num, size = k.shape[-2], self.mini_batch
         beta = self.strength(params, Stream(q, k, v, x, jnp.arange(num)))
         # Padded with tokens of strength 0, which change nothing.
-        batches = tuple(_batches(a, size) for a in (q, k, v, beta[..., None]))
+        wide = (a.astype(state_dtype(a.dtype)) for a in (q, k, v, beta[..., None]))
+        batches = tuple(pieces(a, -2, size) for a in wide)
         rates = self._rates(params, k.shape[-1])
 
         def one(memory: Array, batch: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -147,8 +149,7 @@ class TTTLinear:
             return memory - rates[-1] * (keys.mT @ gradient), out
 
         _, out = jax.lax.scan(one, self._first(params, k.shape, v.dtype), batches)
-        out = jnp.moveaxis(out, 0, -3)
-        return AttentionOutput(out.reshape(*v.shape[:-2], -1, v.shape[-1])[..., :num, :].astype(v.dtype))
+        return AttentionOutput(whole(out, -2, num).astype(v.dtype))
 
     def start(
         self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype: Any = jnp.float32
@@ -226,11 +227,3 @@ class TTTLinear:
         if self.norm:
             z = per_head(params["inner_scale"], z) * self._standard(z)[0] + per_head(params["inner_shift"], z)
         return q + z if self.residual else z
-
-
-def _batches(x: Array, size: int) -> Array:
-    """`[*B, T, W]` as `[n, *B, size, W]`, float32 at least, zeros after the last token."""
-    num = x.shape[-2]
-    count = -(-num // size)
-    padded = jnp.pad(x.astype(state_dtype(x.dtype)), [(0, 0)] * (x.ndim - 2) + [(0, count * size - num), (0, 0)])
-    return jnp.moveaxis(padded.reshape(*x.shape[:-2], count, size, x.shape[-1]), -3, 0)

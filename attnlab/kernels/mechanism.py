@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from attnlab.attention import LocalLinear, Softmax, Weighted, causal_mask
-from attnlab.attention.base import AttentionOutput, HostOrDevice, View, wants
+from attnlab.attention.base import AttentionOutput, View, wants
+from attnlab.attention.causal import refuse_other_masks
 from attnlab.attention.pairwise import Rows, Tokens
 from attnlab.config import require
 from attnlab.kernels.local_linear import local_linear_attention
@@ -45,7 +44,7 @@ class LocalLinearBlockwise(Weighted):
         q, k, v, _ = tokens
         sequence = self.causal_only and q.shape[-2] > 1
         if sequence:
-            self._check(mask, q.shape[-2], k.shape[-2])
+            refuse_other_masks(self.name, mask, q.shape[-2], k.shape[-2])
         read = view == "map" or wants(site, "logits") or wants(site, "weights")
         if read or bias is not None or rows.clock is not None:
             mask = causal_mask(q.shape[-2], k.shape[-2]) if sequence else mask
@@ -65,17 +64,6 @@ class LocalLinearBlockwise(Weighted):
             solver=self.solver,
         )
         return AttentionOutput(out)
-
-    def _check(self, mask: HostOrDevice | None, num: int, num_keys: int) -> None:
-        if mask is None or isinstance(mask, Tracer):
-            return
-        seen = np.asarray(mask)
-        causal = np.tri(num, num_keys, num_keys - num, dtype=bool)
-        if seen.shape[-2:] != causal.shape or not (seen == causal).all():
-            raise ValueError(
-                f"{self.name}: got a mask that is not the causal one; allowed with causal_only is None or "
-                f"causal_mask({num}, {num_keys})."
-            )
 
 
 lla_blockwise = LocalLinearBlockwise("lla_blockwise", post=LocalLinear())

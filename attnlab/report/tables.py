@@ -79,6 +79,12 @@ def format_spread(values: Sequence[SupportsFloat], none: str = "–") -> str:
     return told if len(finite) == len(values) else f"{told}, {len(finite)}/{len(values)}"
 
 
+def as_text(table: Sequence[Sequence[str]]) -> str:
+    """Rows of text in columns of one width."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table)
+
+
 def format_range(verdict: Verdict) -> str:
     """Smallest to largest value over seeds; an en dash for fewer than two seeds."""
     if verdict.interval is None or verdict.num_seeds < 2:

@@ -16,7 +16,7 @@ from attnlab import analysis
 from attnlab.attention import Mechanism
 from attnlab.config import build, encode, require
 from attnlab.models import Transformer
-from attnlab.report.tables import format_spread
+from attnlab.report.tables import as_text, format_spread
 from attnlab.studies.measured import Experiment
 from attnlab.studies.measured_lab import MeasuredLab
 from attnlab.studies.measures import plateau_of
@@ -59,9 +59,7 @@ class Comparison:
         ]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return as_text(self.rows())
 
 
 def model_for(task: Any, mechanism: Mechanism, **options: Any) -> Transformer:

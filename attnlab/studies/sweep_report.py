@@ -145,12 +145,6 @@ def _equal(cells: Sequence[tuple[Any, Mapping[str, np.ndarray]]], one: str, two:
     return all(a is not None and b is not None and np.allclose(a, b, rtol=1e-5, equal_nan=True) for a, b in pairs)
 
 
-def as_text(table: Sequence[Sequence[str]]) -> str:
-    """Rows in columns of one width."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table)
-
-
 def _said(name: str, values: np.ndarray | None) -> str:
     if values is None:
         return "–"

@@ -8,6 +8,7 @@ import numpy as np
 
 from attnlab.studies.base import Check, Interval, Preset, check
 from attnlab.studies.measured import study, theory
+from attnlab.studies.sinks_by_mechanism.measures import loss_drop
 
 EVERY, SIZES = ("smoke", "laptop", "evening"), ("laptop", "evening")
 ZOOLOGY = "Arora et al., 2312.04927"
@@ -221,14 +222,9 @@ MEMORY = (
 )  # fmt: skip
 
 
-def _drop(lab: Any) -> np.ndarray:
-    curves = [lab.loss_curve(name)[1] for name in lab.experiments]
-    return np.max([curve[:, -1] / curve[:, 1] for curve in curves], axis=0)
-
-
 SMOKE = (
     check(
-        "smoke.learns", "Forty steps lower the loss.", "loss, last over first, the worst run", _drop, (None, 0.98),
+        "smoke.learns", "Forty steps lower the loss.", "loss, last over first, the worst run", loss_drop, (None, 0.98),
         source="this project", trust="measured", presets=("smoke",), why="a model that does not train stays at 1",
     ),
     check(

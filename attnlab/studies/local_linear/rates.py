@@ -30,7 +30,8 @@ def said(name: str, at: float, x: Float[Array, "R n"], y: Float[Array, "R n"], h
 
 
 def rates(lab: Any) -> dict[str, np.ndarray]:
-    """At both ends of the interval, `low` and `high`, squared errors at the best of three bandwidths.
+    """At both ends of the interval, `low` and `high`, squared errors at the best of three bandwidths (chosen on the
+    same draws: it flatters both alike).
 
     `{place}.{mechanism}.risk [sizes]`, `.slope` of its logarithm over log n, the same of theory as `.expected` and
     `.expected_slope`; `{place}.ratio [sizes]`, local linear over softmax.
