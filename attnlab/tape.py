@@ -33,15 +33,19 @@ class Edit:
 
     Attributes:
       site: pattern of site names, for example `blocks.0.attn.head_out`.
-      transform: pure `(x, value, inputs) -> x'`; `inputs` are the token ids `[..., T]` that the model reads.
+      transform: pure `(x, value, inputs) -> x'`; `inputs` are the token ids `[..., T]` that the model reads, or the
+        activation named by `reads`.
       value: array (or None) that `transform` uses; broadcast against the site's shape.
       mask: `Bool`, broadcast against the site's shape: where the edit holds. None = everywhere.
+      reads: another activation of the same place, born earlier in the same pass (`v`: at `blocks.0.attn.head_out` that
+        is `blocks.0.attn.v`), given to `transform` in the place of the inputs. None = the inputs.
     """
 
     site: str = struct.field(pytree_node=False)
     transform: Callable[[jax.Array, Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
     value: Any = None
     mask: Any = None
+    reads: str | None = struct.field(pytree_node=False, default=None)
 
     def __call__(self, x: jax.Array, inputs: jax.Array) -> jax.Array:
         new = self._fit("a value", self.transform(x, self.value, inputs), x).astype(x.dtype)
@@ -72,12 +76,14 @@ def _add(x, value, inputs):
 
 def _mix(x, value, inputs):
     new, amount = value
-    return x + amount * (new - x)
+    return (1 - amount) * x + amount * new  # exact at both ends
 
 
 def head_mask(num_heads: int, heads: Sequence[int] | int, axis: int = -3) -> jax.Array:
     """`Bool` mask that selects `heads` on axis -3 of `[..., H, T, K]` (or of `[..., H, T, U]`)."""
     chosen = (heads,) if isinstance(heads, int) else tuple(heads)
+    if not chosen:
+        raise ValueError("heads: got none; allowed is one head or more (an edit of nothing is a mistake).")
     for head in chosen:
         if not 0 <= head < num_heads:
             raise ValueError(f"heads: got {head}; allowed is 0 to {num_heads - 1}.")
@@ -117,6 +123,8 @@ class Sites:
         self._read = (read,) if isinstance(read, str) else tuple(read)
         self._edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
         self._inputs = inputs
+        self._sources = {edit.reads for edit in self._edits if edit.reads is not None}
+        self._kept: Tape = {}
         self._used: set[str] = set()
         self._seen: list[str] = []
         self._lacking: dict[str, str] = {}
@@ -124,7 +132,8 @@ class Sites:
 
     def wants(self, name: str) -> bool:
         """Whether anyone reads or edits `name`: models skip what nobody asks for."""
-        return any(fnmatchcase(name, p) for p in (*self._read, *(e.site for e in self._edits)))
+        asked = any(fnmatchcase(name, p) for p in (*self._read, *(e.site for e in self._edits)))
+        return asked or name.rpartition(".")[2] in self._sources
 
     def offer(self, name: str) -> None:
         """Say that `name` exists although this trace did not compute it."""
@@ -138,13 +147,23 @@ class Sites:
         self._seen.append(name)
         for edit in self._edits:
             if fnmatchcase(name, edit.site):
-                value = edit(value, self._inputs)
+                value = edit(value, self._inputs if edit.reads is None else self._earlier(name, edit))
                 self._used.add(edit.site)
+        if name.rpartition(".")[2] in self._sources:
+            self._kept[name] = value
         for pattern in self._read:
             if fnmatchcase(name, pattern):
                 self.tape[name] = value
                 self._used.add(pattern)
         return value
+
+    def _earlier(self, name: str, edit: Edit) -> jax.Array:
+        """What `edit` reads of the place that `name` is at."""
+        source = ".".join((*name.split(".")[:-1], edit.reads or ""))
+        if source not in self._kept:
+            known = ", ".join(dict.fromkeys(self._seen))
+            raise SiteError(f"edit of {name!r}: {source!r}, which it reads, is not born before it. Before it: {known}.")
+        return self._kept[source]
 
     def at(self, place: str) -> Place:
         """The sites whose names begin with `place.`, called by what follows."""

@@ -20,13 +20,15 @@ LABELS = {
 
 def figures(lab: Any) -> dict[str, Any]:
     """Of the runs that exist."""
-    from attnlab.studies.associative_recall.experiments import MIXERS, TABLE_PAIRS
+    from attnlab.studies.associative_recall.experiments import MIXERS, PAIRS
 
     drawn = {}
-    pairs = TABLE_PAIRS.get(lab.preset, ())
-    names = [n for n in MIXERS if all(f"{n}_{p}" in lab.trained() for p in pairs)]
-    if pairs and names:
-        drawn["f1-table"] = ("Recall by mechanism, pairs and state", _table(lab, names, pairs))
+    trained = {p: [n for n in MIXERS if f"{n}_{p}" in lab.trained()] for p in (2, *PAIRS)}
+    if any(trained.values()):
+        drawn["f1-table"] = (
+            "Recall by mechanism, pairs and state",
+            _table(lab, {p: n for p, n in trained.items() if n}),
+        )
     if "plain" in lab.trained():
         drawn["f2-phase"] = ("Two plain layers: heads and loss over training", _phase(lab))
     drawn["f3-memories"] = ("Memories of random vectors, without training", _memories(lab))
@@ -35,13 +37,18 @@ def figures(lab: Any) -> dict[str, Any]:
     return drawn
 
 
-def _table(lab: Any, names: list[str], pairs: tuple[int, ...]) -> Any:
-    kept = lab.theory("state_bytes")
-    panels = {f"accuracy, {p} pairs": {label(lab, n, pairs[0]): lab.accuracy(f"{n}_{p}") for n in names} for p in pairs}
-    best = max(names, key=lambda n: float(np.median(lab.accuracy(f"{n}_{pairs[-1]}"))))
-    size = kept[f"{best}_{pairs[-1]}"] / 1024
-    title = f"{pairs[-1]} pairs: {LABELS.get(best, best)} recalls most ({size:.3g} kB of state)"
-    return seeds_by_model(panels, title=title, levels={f"accuracy, {p} pairs": {"guess": 1 / p} for p in pairs})
+def _table(lab: Any, trained: dict[int, list[str]]) -> Any:
+    kept, most = lab.theory("state_bytes"), max(trained)
+    panels = {
+        f"accuracy, {p} pairs": {
+            label(lab, n, most): lab.accuracy(f"{n}_{p}") if n in names else np.array([np.nan]) for n in trained[most]
+        }
+        for p, names in trained.items()
+    }
+    best = max(trained[most], key=lambda n: float(np.median(lab.accuracy(f"{n}_{most}"))))
+    size = kept[f"{best}_{most}"] / 1024
+    title = f"{most} pairs: {LABELS.get(best, best)} recalls most ({size:.3g} kB of state)"
+    return seeds_by_model(panels, title=title, levels={f"accuracy, {p} pairs": {"guess": 1 / p} for p in trained})
 
 
 def label(lab: Any, name: str, pairs: int) -> str:
