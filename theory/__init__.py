@@ -13,9 +13,10 @@ Nothing here reads an implementation: a prediction that can see the model is no 
     theory.catalogue.hebb_fidelity([16, 64], 64)      # what attention mechanisms can store: `theory.catalogue`
     theory.recall.accuracy_bound(bits, 64, 4096)      # what a state of so many bits can hold: `theory.recall`
     theory.tracking.expressivity(group, "delta")      # which mechanism can follow which group: `theory.tracking`
+    theory.pid.pid(p)                                 # redundant, unique and synergistic information: `theory.pid`
 """
 
-from theory import catalogue, icl, recall, tracking
+from theory import catalogue, icl, pid, recall, tracking
 from theory.backcopy_reduced import (
     ReducedModel,
     excess_risk,
@@ -143,6 +144,7 @@ __all__ = [
     "loss_time_constant",
     "manifold_residual",
     "nope_attention",
+    "pid",
     "predict",
     "predict_residual_peak",
     "predict_sink_attention",
