@@ -10,6 +10,8 @@ from toy_tasks.compat import replay
 from toy_tasks.denoising import Denoising
 from toy_tasks.distractor_recall import DistractorRecall
 from toy_tasks.graph_walk import GraphWalk
+from toy_tasks.grid_law import Frontier
+from toy_tasks.grid_qa import GridQA, Scene
 from toy_tasks.groups import Group
 from toy_tasks.induction import Induction
 from toy_tasks.linear_regression import LinearRegression
@@ -55,6 +57,7 @@ TASKS = (
     SwapTracking,
     RegularLanguage,
     PiecewiseRegression,
+    GridQA,
 )
 
 __all__ = [
@@ -70,8 +73,10 @@ __all__ = [
     "DistractorRecall",
     "ExpectedRisks",
     "FixedReadout",
+    "Frontier",
     "GradientStep",
     "GraphWalk",
+    "GridQA",
     "Group",
     "Induction",
     "LeastSquares",
@@ -87,6 +92,7 @@ __all__ = [
     "Prompt",
     "RegularLanguage",
     "Ridge",
+    "Scene",
     "SingleRecall",
     "SoftmaxHeads",
     "StackedRecall",

@@ -15,6 +15,7 @@ from toy_tasks import (
     Denoising,
     DistractorRecall,
     GraphWalk,
+    GridQA,
     Group,
     Induction,
     PairedRecall,
@@ -47,8 +48,9 @@ MADE = (
     SwapTracking(3, 2),
     RegularLanguage(length=6, bos=True),
     PiecewiseRegression(2, 2, 2),
+    GridQA(4, 3, 2, (1, 2), two_tokens=True, salient=1),
 )
-DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression)
+DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression, GridQA)
 COUNT = 2
 # Normal numbers: their polynomials are contracted in a compiled program and not outside of one (a few units of 1e-7)
 ROUNDING = 1e-5
