@@ -33,6 +33,14 @@ from attnlab.analysis.copying_heads import CopyingHeads as CopyingHeads
 from attnlab.analysis.copying_heads import copying_heads as copying_heads
 from attnlab.analysis.copying_heads import copying_scores as copying_scores
 from attnlab.analysis.copying_heads import earlier_copies as earlier_copies
+from attnlab.analysis.dividends import coalition_masks as coalition_masks
+from attnlab.analysis.dividends import coalition_scores as coalition_scores
+from attnlab.analysis.dividends import coalition_values as coalition_values
+from attnlab.analysis.dividends import contrast as contrast
+from attnlab.analysis.dividends import dividends as dividends
+from attnlab.analysis.dividends import harsanyi as harsanyi
+from attnlab.analysis.dividends import interaction_guided as interaction_guided
+from attnlab.analysis.dividends import shapley as shapley
 from attnlab.analysis.drains import GateSplit as GateSplit
 from attnlab.analysis.drains import Massive as Massive
 from attnlab.analysis.drains import gate_size as gate_size
