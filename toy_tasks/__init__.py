@@ -35,6 +35,7 @@ from toy_tasks.regression_predictors import (
     on_prefixes,
 )
 from toy_tasks.regular_language import RegularLanguage
+from toy_tasks.scanpaths import Display, Scanpaths
 from toy_tasks.single_recall import SingleRecall
 from toy_tasks.stacked_recall import FixedReadout, StackedRecall
 from toy_tasks.swap_tracking import SwapTracking
@@ -58,6 +59,7 @@ TASKS = (
     RegularLanguage,
     PiecewiseRegression,
     GridQA,
+    Scanpaths,
 )
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "BigramBackcopy",
     "DebiasedStep",
     "Denoising",
+    "Display",
     "DistractorRecall",
     "ExpectedRisks",
     "FixedReadout",
@@ -92,6 +95,7 @@ __all__ = [
     "Prompt",
     "RegularLanguage",
     "Ridge",
+    "Scanpaths",
     "Scene",
     "SingleRecall",
     "SoftmaxHeads",
