@@ -16,6 +16,7 @@ from toy_tasks.groups import Group
 from toy_tasks.induction import Induction
 from toy_tasks.linear_regression import LinearRegression
 from toy_tasks.mqar import MQAR
+from toy_tasks.needle_copy import NeedleCopy
 from toy_tasks.paired_recall import PairedRecall
 from toy_tasks.parity import Parity
 from toy_tasks.passkey import Passkey
@@ -59,6 +60,7 @@ TASKS = (
     RegularLanguage,
     PiecewiseRegression,
     GridQA,
+    NeedleCopy,
     Scanpaths,
 )
 
@@ -85,6 +87,7 @@ __all__ = [
     "LeastSquares",
     "LinearRegression",
     "NearestNeighbours",
+    "NeedleCopy",
     "Occupation",
     "PairedRecall",
     "Parity",

@@ -18,6 +18,7 @@ from toy_tasks import (
     GridQA,
     Group,
     Induction,
+    NeedleCopy,
     PairedRecall,
     Parity,
     Passkey,
@@ -49,6 +50,7 @@ MADE = (
     RegularLanguage(length=6, bos=True),
     PiecewiseRegression(2, 2, 2),
     GridQA(4, 3, 2, (1, 2), two_tokens=True, salient=1),
+    NeedleCopy(4, 3, 2, "markov", joint=True),
 )
 DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression, GridQA)
 COUNT = 2
