@@ -61,7 +61,7 @@ def ablate_heads(
     return ablate(layer, kind, 1.0, source, mask if at is None else mask & at)
 
 
-def mean_outputs(outputs: Float[Array, "B H T K"], per_position: bool = False) -> Float[Array, "H T K"]:
+def mean_outputs(outputs: Float[Array, "B H T K"], per_position: bool = False) -> Float[Array, "H _ K"]:
     """The source of `mean`: over sequences and positions (`[H, 1, K]`), or over sequences alone (`[H, T, K]`)."""
     return jnp.mean(outputs, axis=0) if per_position else jnp.mean(outputs, axis=(0, 2))[:, None, :]
 
