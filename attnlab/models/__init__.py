@@ -2,6 +2,7 @@
 
 from attnlab.models.factored import Factored as Factored
 from attnlab.models.linear_attention import LinearAttention as LinearAttention
+from attnlab.models.pointer import Pointer as Pointer
 from attnlab.models.prompts import Circuits as Circuits
 from attnlab.models.reduced import BackcopyReduced as BackcopyReduced
 from attnlab.models.regression_attention import RegressionAttention as RegressionAttention
