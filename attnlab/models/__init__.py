@@ -1,6 +1,7 @@
 """Tiny transformers and the papers' reduced models."""
 
 from attnlab.models.factored import Factored as Factored
+from attnlab.models.induction_weights import induction_weights as induction_weights
 from attnlab.models.linear_attention import LinearAttention as LinearAttention
 from attnlab.models.pointer import Pointer as Pointer
 from attnlab.models.prompts import Circuits as Circuits

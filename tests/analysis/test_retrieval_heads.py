@@ -9,7 +9,7 @@ import pytest
 
 from attnlab.analysis.retrieval_heads import copy_effects, retrieval_score, retrieval_scores, top_heads
 from attnlab.config import ConfigError
-from attnlab.models import Transformer
+from attnlab.models import Transformer, induction_weights
 from toy_tasks.base import Batch
 
 # bos h h KEY a b h | KEY -> a b: the queries at 7, 8 say what stands at 4, 5.
@@ -57,37 +57,8 @@ def test_only_sequences_that_count() -> None:
     assert float(retrieval_score(weights, *doubled, counts=jnp.asarray([True, False]))[0]) == 1.0
 
 
-def induction_model(vocab: int = 8, length: int = 9):
-    """Two attention-only layers without norms, weights set by hand: head 0 of layer 0 looks one back, head 0 of layer 1
-    looks at what stood behind its own token; the other heads do nothing.
-
-    The stream has four parts: token, position, token before (written by layer 0), answer (written by layer 1).
-    """
-    width = 3 * vocab + length
-    model = Transformer(
-        vocab_size=vocab, length=length, num_layers=2, num_heads=2, width=width, head_dim=max(vocab, length),
-        no_mlp=(0, 1), norm="none", final_norm=False,
-    )  # fmt: skip
-    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), jax.eval_shape(model.init, jax.random.key(0)))
-    token, place, before, answer = np.split(np.arange(width), np.cumsum([vocab, length, vocab]))
-    params["embed"]["token"][np.arange(vocab), token] = 1
-    params["embed"]["position"][np.arange(length), place] = 1
-    sharp = 100 * np.sqrt(model.dims.head_dim)
-    first, second = (params["blocks"][str(i)]["attn"] for i in (0, 1))
-    for t in range(length):
-        first["key"][place[t], 0, t] = 1
-        first["query"][place[t], 0, max(t - 1, 0)] = sharp
-    for v in range(vocab):
-        first["value"][token[v], 0, v] = first["output"][0, v, before[v]] = 1
-        second["query"][token[v], 0, v] = sharp
-        second["key"][before[v], 0, v] = 1
-        second["value"][token[v], 0, v] = second["output"][0, v, answer[v]] = 1
-        params["unembed"][answer[v], v] = 50
-    return model, jax.tree.map(jnp.asarray, params)
-
-
 def test_the_matching_head_of_a_hand_built_model_is_the_one_found() -> None:
-    model, params = induction_model()
+    model, params = induction_weights(8, 9)
     batch = Batch(TOKENS, SAID, ANSWER.astype(jnp.float32), {"needle": NEEDLE, "answer": ANSWER})
     logits, _ = model.apply(params, TOKENS)
     assert (jnp.argmax(logits, -1) == SAID)[ANSWER].all()
