@@ -6,6 +6,9 @@ from toy_tasks.backcopy_law import ExpectedRisks, Occupation, expected_risks, oc
 from toy_tasks.backcopy_stationary import absorbing_cycles, closed_classes, stationary_law
 from toy_tasks.base import Batch, Prompt, Task, TaskWithOracle
 from toy_tasks.bigram_backcopy import BigramBackcopy
+from toy_tasks.circuit_mixture import CircuitMixture
+from toy_tasks.circuit_words import Flip, Words
+from toy_tasks.coloured_objects import ColouredObjects
 from toy_tasks.compat import replay
 from toy_tasks.denoising import Denoising
 from toy_tasks.distractor_recall import DistractorRecall
@@ -13,10 +16,13 @@ from toy_tasks.graph_walk import GraphWalk
 from toy_tasks.grid_law import Frontier
 from toy_tasks.grid_qa import GridQA, Scene
 from toy_tasks.groups import Group
+from toy_tasks.indirect_object import IndirectObject
 from toy_tasks.induction import Induction
 from toy_tasks.linear_regression import LinearRegression
+from toy_tasks.markov_text import MarkovText
 from toy_tasks.mqar import MQAR
 from toy_tasks.needle_copy import NeedleCopy
+from toy_tasks.oddity import OrientationDiet
 from toy_tasks.paired_recall import PairedRecall
 from toy_tasks.parity import Parity
 from toy_tasks.passkey import Passkey
@@ -62,6 +68,7 @@ TASKS = (
     GridQA,
     NeedleCopy,
     Scanpaths,
+    OrientationDiet,
 )
 
 __all__ = [
@@ -72,23 +79,29 @@ __all__ = [
     "Batch",
     "Bayes",
     "BigramBackcopy",
+    "CircuitMixture",
+    "ColouredObjects",
     "DebiasedStep",
     "Denoising",
     "Display",
     "DistractorRecall",
     "ExpectedRisks",
     "FixedReadout",
+    "Flip",
     "Frontier",
     "GradientStep",
     "GraphWalk",
     "GridQA",
     "Group",
+    "IndirectObject",
     "Induction",
     "LeastSquares",
     "LinearRegression",
+    "MarkovText",
     "NearestNeighbours",
     "NeedleCopy",
     "Occupation",
+    "OrientationDiet",
     "PairedRecall",
     "Parity",
     "Passkey",
@@ -107,6 +120,7 @@ __all__ = [
     "Task",
     "TaskWithOracle",
     "WordProblem",
+    "Words",
     "Zero",
     "absorbing_cycles",
     "bayes",

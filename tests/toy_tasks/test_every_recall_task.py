@@ -12,12 +12,16 @@ from attnlab import config
 from toy_tasks import (
     MQAR,
     TASKS,
+    CircuitMixture,
+    ColouredObjects,
     Denoising,
     DistractorRecall,
     GraphWalk,
     GridQA,
     Group,
+    IndirectObject,
     Induction,
+    MarkovText,
     NeedleCopy,
     PairedRecall,
     Parity,
@@ -51,6 +55,10 @@ MADE = (
     PiecewiseRegression(2, 2, 2),
     GridQA(4, 3, 2, (1, 2), two_tokens=True, salient=1),
     NeedleCopy(4, 3, 2, "markov", joint=True),
+    IndirectObject(),
+    ColouredObjects(label_noise=0.5),
+    MarkovText(length=4),
+    CircuitMixture(),
 )
 DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression, GridQA)
 COUNT = 2
