@@ -11,6 +11,7 @@ from attnlab.studies.icl_regression import STUDY as _icl_regression
 from attnlab.studies.injectivity import STUDY as _injectivity
 from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
 from attnlab.studies.local_linear import STUDY as _local_linear
+from attnlab.studies.retrieval_heads import STUDY as _retrieval_heads
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 from attnlab.studies.state_tracking import STUDY as _state_tracking
 
@@ -28,6 +29,7 @@ STUDIES = (
     _associative_recall,
     _local_linear,
     _state_tracking,
+    _retrieval_heads,
 )
 
 
