@@ -18,6 +18,7 @@ from toy_tasks.grid_qa import GridQA, Scene
 from toy_tasks.groups import Group
 from toy_tasks.indirect_object import IndirectObject
 from toy_tasks.induction import Induction
+from toy_tasks.kv_conflict import KVConflict
 from toy_tasks.linear_regression import LinearRegression
 from toy_tasks.markov_text import MarkovText
 from toy_tasks.mqar import MQAR
@@ -95,6 +96,7 @@ __all__ = [
     "Group",
     "IndirectObject",
     "Induction",
+    "KVConflict",
     "LeastSquares",
     "LinearRegression",
     "MarkovText",

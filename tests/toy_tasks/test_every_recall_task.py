@@ -21,6 +21,7 @@ from toy_tasks import (
     Group,
     IndirectObject,
     Induction,
+    KVConflict,
     MarkovText,
     NeedleCopy,
     PairedRecall,
@@ -59,6 +60,7 @@ MADE = (
     ColouredObjects(label_noise=0.5),
     MarkovText(length=4),
     CircuitMixture(),
+    KVConflict(5, 4, 2, role=True, indicator="conflict"),
 )
 DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression, GridQA)
 COUNT = 2
