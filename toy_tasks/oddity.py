@@ -129,10 +129,10 @@ class OrientationDiet:
         """
         answers.whole("size", size, 2)
         answers.at_most("size", size, SIDE**2, f"the cells of an array of {SIDE} by {SIDE}")
-        cell_key, jitter_key = jax.random.split(key)
+        cell_key, jitter_key, target_key = jax.random.split(key, 3)
         cells = draws.distinct(cell_key, count, size, SIDE**2)
         middle = jnp.stack([cells // SIDE, cells % SIDE], axis=-1) - (SIDE - 1) / 2
         places = middle + jax.random.uniform(jitter_key, (count, size, 2), minval=-SPREAD, maxval=SPREAD)
-        target = jnp.zeros(count, jnp.int32)  # cells are in random order
-        odd = jnp.broadcast_to(jnp.arange(size) == 0, (count, size))
+        target = jax.random.randint(target_key, (count,), 0, size)
+        odd = jnp.arange(size) == target[:, None]
         return Arrays(odd if odd_vertical else ~odd, places, target)

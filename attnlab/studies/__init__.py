@@ -14,6 +14,7 @@ from attnlab.studies.local_linear import STUDY as _local_linear
 from attnlab.studies.retrieval_heads import STUDY as _retrieval_heads
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 from attnlab.studies.state_tracking import STUDY as _state_tracking
+from attnlab.studies.visual_search import STUDY as _visual_search
 
 STUDIES = (
     _active_dormant,
@@ -29,6 +30,7 @@ STUDIES = (
     _associative_recall,
     _local_linear,
     _state_tracking,
+    _visual_search,
     _retrieval_heads,
 )
 

@@ -62,6 +62,7 @@ def test_arrays_have_one_odd_item_anywhere(odd_vertical):
     vertical, places = np.asarray(found.vertical), np.asarray(found.places)
     odd = vertical == odd_vertical
     assert (odd.sum(axis=1) == 1).all() and (odd.argmax(axis=1) == found.target).all()
+    assert stats.chisquare(np.bincount(np.asarray(found.target), minlength=5)).pvalue > SURE  # ties tell nothing
     cells = np.round(places + 2.5).astype(int)
     assert cells.min() == 0 and cells.max() == 5 and np.abs(places + 2.5 - cells).max() <= 0.25
     numbers = cells[..., 0] * 6 + cells[..., 1]
