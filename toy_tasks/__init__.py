@@ -20,6 +20,7 @@ from toy_tasks.indirect_object import IndirectObject
 from toy_tasks.induction import Induction
 from toy_tasks.kv_conflict import KVConflict
 from toy_tasks.linear_regression import LinearRegression
+from toy_tasks.marked_bag import MarkedBag
 from toy_tasks.markov_text import MarkovText
 from toy_tasks.mqar import MQAR
 from toy_tasks.needle_copy import NeedleCopy
@@ -99,6 +100,7 @@ __all__ = [
     "KVConflict",
     "LeastSquares",
     "LinearRegression",
+    "MarkedBag",
     "MarkovText",
     "NearestNeighbours",
     "NeedleCopy",

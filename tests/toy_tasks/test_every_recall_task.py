@@ -22,6 +22,7 @@ from toy_tasks import (
     IndirectObject,
     Induction,
     KVConflict,
+    MarkedBag,
     MarkovText,
     NeedleCopy,
     PairedRecall,
@@ -61,8 +62,9 @@ MADE = (
     MarkovText(length=4),
     CircuitMixture(),
     KVConflict(5, 4, 2, role=True, indicator="conflict"),
+    MarkedBag(4, 5, 3, 2),
 )
-DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression, GridQA)
+DRAWS_NORMALS = (Denoising, DistractorRecall, PiecewiseRegression, GridQA, MarkedBag)
 COUNT = 2
 # Normal numbers: their polynomials are contracted in a compiled program and not outside of one (a few units of 1e-7)
 ROUNDING = 1e-5
