@@ -60,6 +60,25 @@ def test_the_canonical_table(name):
     assert agreement - 2e-4 < bounds.agreement <= agreement + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [
+        (lambda first, second, asked: first, (0, 1, 0, 0)),
+        (lambda first, second, asked: asked, (0, 0, 1, 0)),
+        (lambda first, second, asked: first ^ asked, (0, 0, 0, 1)),
+        (lambda first, second, asked: second if asked else first, (0, 0.5, 0, 0.5)),
+    ],
+    ids=["image alone", "question alone", "both", "question chooses"],
+)
+def test_an_image_of_two_bits_and_a_question(answer, parts):
+    """A question that chooses a bit is no pure synergy: the image alone says half, for both bits are often the same."""
+    p = np.zeros((4, 2, 2))
+    for image in range(4):
+        for asked in range(2):
+            p[image, asked, answer(image & 1, image >> 1, asked)] = 1 / 8
+    np.testing.assert_allclose(pid.pid(p)[:4], parts, atol=1e-4)
+
+
 def test_the_minimum_is_that_of_a_direct_search():
     """2x2x2: all members of Delta are `p + t_y (+1 at x1 = x2, -1 elsewhere)`; a convex function of two numbers."""
     turn = np.array([[1.0, -1.0], [-1.0, 1.0]])
