@@ -19,6 +19,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from attnlab.config import require
@@ -55,6 +57,14 @@ def stream_mix(site: str, amount: Amount, to: Any, change: Any = 0.0, mask: Any 
     """E4: `(1 - m) x + m x_src + d` at a site of width `D` (`embed`, `blocks.0.out`, `blocks.0.mlp.out`, ...)."""
     value = tuple(jnp.asarray(x) for x in (to, amount, change))
     return Edit(site, _shifted_mix, value, mask)
+
+
+def within(number: Amount, low: float, high: float = float("inf"), open_below: bool = False) -> bool:
+    """Whether `low <= number <= high` (`<` at the low end). True of a traced number, of which nothing is known yet."""
+    if isinstance(number, Tracer):
+        return True
+    value = np.asarray(number)
+    return bool(np.all((value > low if open_below else value >= low) & (value <= high)))
 
 
 def _scaled_mix(z, value, inputs):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attnlab.config import require
+from attnlab.edits.algebra import Amount, within
 from attnlab.tape import Edit
 
 
@@ -38,7 +39,7 @@ def flagged(
     return found & (jnp.cumsum(found, axis=-1) > 1) if spare_first else found
 
 
-def act(layer: int, keys: Array | None = None, beta: float = 0.4, mask: Any = None) -> Edit:
+def act(layer: int, keys: Array | None = None, beta: Amount = 0.4, mask: Any = None) -> Edit:
     """The weights of the keys `S` times `beta`; the mass set free goes to the others in proportion to their weights.
 
     With `m = sum_{u in S} A_tu`: `A'_tu = beta A_tu` in S, `A_tu (1 + (1 - beta) m / (1 - m))` elsewhere. Rows keep
@@ -48,7 +49,7 @@ def act(layer: int, keys: Array | None = None, beta: float = 0.4, mask: Any = No
     Args:
       keys: S, broadcast to `[*B, H, T, U]`; None = `flagged` of the map itself.
     """
-    require(0 <= beta <= 1, "beta", beta, "0 to 1")
+    require(within(beta, 0, 1), "beta", beta, "0 to 1")
     return Edit(f"blocks.{layer}.attn.weights", _act, (keys, jnp.asarray(beta)), mask)
 
 
@@ -75,12 +76,12 @@ class VarRule:
     """Which rows are changed, and by how much: visual attention redistribution with the published constants.
 
     Attributes:
-      keep: `p`, the factor of weights on sinks.
+      keep: `p`, the factor of weights on sinks (a number, or a traced one).
       most_on_sinks: rows whose share of visual mass on visual sinks is at most this ...
       least_visual: ... and whose visual mass is at least this: heads that look at the image.
     """
 
-    keep: float = 0.6
+    keep: Amount = 0.6
     most_on_sinks: float = 0.5
     least_visual: float = 0.2
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from attnlab.config import require
-from attnlab.edits.algebra import Amount, column_weights, logit_bias
+from attnlab.edits.algebra import Amount, column_weights, logit_bias, within
 from attnlab.tape import Edit
 
 Boost = Literal["log", "centred", "paint"]
@@ -49,7 +49,7 @@ def _add_to_column(logits, value, inputs):
     return logits + jnp.where(jnp.arange(logits.shape[-1]) == key, bias, 0).astype(logits.dtype)
 
 
-def boost(layer: int, keys: Array, strength: float, kind: Boost = "log", mask: Any = None) -> Edit:
+def boost(layer: int, keys: Array, strength: Amount, kind: Boost = "log", mask: Any = None) -> Edit:
     """More attention to `keys` (weights in `[0, 1]`, broadcast to `[*B, H, T, U]`).
 
     kinds:
@@ -65,7 +65,7 @@ def boost(layer: int, keys: Array, strength: float, kind: Boost = "log", mask: A
     """
     require(kind in get_args(Boost), "kind", repr(kind), " | ".join(get_args(Boost)))
     if kind == "log":
-        require(strength > 0, "strength", strength, "> 0: weights are multiplied by it")
+        require(within(strength, 0, open_below=True), "strength", strength, "> 0: weights are multiplied by it")
         return logit_bias(layer, jnp.log(strength) * jnp.asarray(keys), mask)
     edit = _by_size if kind == "paint" else _by_distance
     return Edit(f"blocks.{layer}.attn.logits", edit, strength * jnp.asarray(keys), mask)
