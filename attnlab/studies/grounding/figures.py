@@ -1,0 +1,131 @@
+"""The picture: every method over its dose, on the exact frontier of rules that weigh the prior. And heads, maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from attnlab.report.figures_comparison import seeds_by_model
+from attnlab.report.style import INK, MUTED, PALETTE, new_figure, over_seeds, style
+from attnlab.studies.comparison_figures import losses
+from attnlab.studies.grounding import measures
+from attnlab.studies.grounding.lines import LINES, PLANTED, UNPLANTED, line
+
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_SHARES = {"accuracy": "accuracy, all pictures", "consistent": "accuracy where the colour is canonical"}
+
+
+def figures(lab: Any) -> Mapping[str, Any]:
+    """What can be drawn of the runs that exist."""
+    trained = lab.trained()
+    if "plain" not in trained:
+        return {}
+    found = {"f1-frontier": ("Seven families of fixes on one frontier", picture(lab))}
+    if "two tokens" in trained:
+        found["f2-planted"] = ("The same with a planted sink", planted_picture(lab))
+    found["f3-heads"] = ("Which heads: divergence, mass, effect", _heads(lab))
+    found["f4-looking"] = ("Where the model looks", _looking(lab))
+    found["f5-losses"] = ("Training loss", _losses(lab))
+    return found
+
+
+def picture(lab: Any) -> Figure:
+    """The methods on the model as it is."""
+    title = "Fixes of hallucination move along the exact frontier of the prior, or fall below it; none is above it"
+    return on_frontier(lab, UNPLANTED, title, (0.1, 0.75))
+
+
+def planted_picture(lab: Any) -> Figure:
+    """The methods that are made for sinks, with a planted one."""
+    title = "With a planted sink the model leans on the prior; what finds the sink takes that back, along the frontier"
+    return on_frontier(lab, PLANTED, title, (0.1, 1.02))
+
+
+def on_frontier(lab: Any, names: Sequence[str], title: str, limits: tuple[float, float]) -> Figure:
+    """Medians over seeds of each method; the mark grows with the distance of the dose from the neutral one."""
+    edge = measures.bayes(lab, np.linspace(-2, 8, 401))
+    with style():
+        figure = new_figure(title, 11.5, 6.2)
+        panels = figure.subplots(1, 2)
+        for axes, which in zip(panels, _SHARES, strict=True):
+            axes.plot(edge.hallucination, getattr(edge, which), color=INK, linewidth=5, alpha=0.22, zorder=1)
+            for weight in (0, 0.5, 1, 1.5, 2, 3):
+                _mark_rule(axes, measures.bayes(lab, (weight,)), which, f"w = {weight:g}", limits)
+            for number, name in enumerate(names):
+                _draw(axes, lab, name, which, number)
+            axes.set_xlim(*limits)
+            axes.set_xlabel("hallucination: share of canonical answers where the colour is another")
+            axes.set_ylabel(_SHARES[which])
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        return figure
+
+
+def _mark_rule(axes: Axes, rule: Any, which: str, label: str, limits: tuple[float, float]) -> None:
+    x, y = float(rule.hallucination[0]), float(getattr(rule, which)[0])
+    if limits[0] <= x <= limits[1]:
+        axes.plot([x], [y], marker="|", color=INK, markersize=13, zorder=1.5)
+        axes.annotate(label, (x, y), (0, 9), textcoords="offset points", fontsize=7.5, color=MUTED, ha="center")
+
+
+def _draw(axes: Axes, lab: Any, name: str, which: str, number: int) -> None:
+    found, one = line(lab, name), LINES[name]
+    x, y = (over_seeds(found[key])[0] for key in ("hallucination", which))
+    colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
+    dash = "-" if number < len(PALETTE) else (0, (4, 2))
+    low, high = f"{one.doses[0]:g}", f"{one.doses[-1]:g}"
+    axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.2, alpha=0.9, label=f"{one.label}: {low} to {high}",
+              marker=marker, markersize=3)  # fmt: skip
+    place = one.doses.index(one.neutral)
+    far = np.abs(np.arange(len(x)) - place)
+    axes.scatter(x, y, s=10 + 14 * far, color=colour, marker=marker, alpha=0.75, zorder=3)
+
+
+def _heads(lab: Any) -> Figure:
+    table, picks = measures.head_table(lab), measures.first_picks(lab)
+    names = [f"layer {n}, head {h}" for n in range(2) for h in range(4)]
+
+    def column(values: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values.reshape(len(values), -1)[:, i] for i, name in enumerate(names)}
+
+    panels = {
+        "change of accuracy when the head is ablated (mean)": column(table["effect"]),
+        "divergence of its output from that for a blank picture": column(table["divergence"]),
+        "mass of the answering row on the picture": column(table["mass"]),
+        "accuracy in conflict when guided away from the head": column(picks["objective"]),
+    }
+    return seeds_by_model(panels, title="The head that counts is the one whose output moves, not one that only looks")
+
+
+def _looking(lab: Any) -> Figure:
+    hits = {name: measures.looked(key)(lab) for name, key in _HITS.items()}
+    carve = {name: measures.carve(key)(lab) for name, key in _CARVE.items()}
+    rows = hits | carve
+    if "two tokens" in lab.trained():
+        rows |= {name: measures.gift(key)(lab) for name, key in _GIFT.items()}
+    title = "The model looks at the right patch, be its answer right or wrong; with planted sinks others must be asked"
+    return seeds_by_model({"largest entry at the patch that is asked for, share of sequences": rows}, title=title)
+
+
+_HITS = {
+    "attention, right answers": "right",
+    "attention, wrong answers": "wrong",
+    "general question (control)": "general",
+    "grad-att, right answers": "gradient_right",
+    "grad-att, wrong answers": "gradient_wrong",
+}
+_CARVE = {
+    "two salient patches: attention": "salient_raw",
+    "two salient patches: relative": "salient_relative",
+    "two salient patches: control": "salient_control",
+}
+_GIFT = {"one sink, two tokens: attention": "raw", "one sink, two tokens: gaze shift": "shift"}
+
+
+def _losses(lab: Any) -> Figure:
+    levels = {"the question alone": lab.experiments["plain"].task.plateaus["question"].loss}
+    return losses(lab, title="Both models leave the prior and reach the noise of the task", levels=levels)

@@ -1,0 +1,199 @@
+"""What the claims of the study measure: `lab -> [S]`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from attnlab.studies.grounding import heads, maps, methods, nulls, planted
+from attnlab.studies.grounding.lines import LINES, at, change, line, reported
+from attnlab.studies.grounding.subject import Curve, asked
+
+
+def bayes(lab: Any, weights: Any = (1.0,)) -> Any:
+    """The exact frontier at the given weights of the prior."""
+    return lab.experiments["plain"].task.bayes_frontier(np.asarray(weights, float))
+
+
+def base(lab: Any, which: str) -> np.ndarray:
+    """The trained model as it is, `[S]`."""
+    return at(lab, "vhr", 1.0, which)
+
+
+def from_bayes(which: str) -> Any:
+    """The trained model less the best rule."""
+    return lambda lab: base(lab, which) - float(getattr(bayes(lab), which)[0])
+
+
+def level(name: str, dose: float, which: str) -> Any:
+    """A number at a dose."""
+    return lambda lab: at(lab, name, dose, which)
+
+
+def moved(name: str, dose: float, which: str) -> Any:
+    """By how much a dose moves a number."""
+    return lambda lab: change(lab, name, dose, which)
+
+
+def largest(name: str, which: str) -> Any:
+    """The largest size of `moved` over all doses."""
+    return lambda lab: np.max(np.abs([change(lab, name, dose, which) for dose in LINES[name].doses]), axis=0)
+
+
+def rises(name: str, which: str, sign: float) -> Any:
+    """The smallest step (times `sign`) from dose to dose: not negative if it is monotone."""
+    return lambda lab: np.min(sign * np.diff(line(lab, name)[which], axis=1), axis=1)
+
+
+def below_frontier(name: str, dose: float) -> Any:
+    """Accuracy of the frontier at the hallucination of this dose, less that of the dose."""
+    return lambda lab: gap(lab, name)[:, LINES[name].doses.index(dose)]
+
+
+def gap(lab: Any, name: str) -> np.ndarray:
+    """The same of all doses, `[S, N]`; beyond the weights -8 to 16 of the prior the end counts."""
+    edge = bayes(lab, np.linspace(-8, 16, 961))
+    found = line(lab, name)
+    return np.interp(found["hallucination"], edge.hallucination, edge.accuracy) - found["accuracy"]
+
+
+def above_all(names: tuple[str, ...]) -> Any:
+    """By how much any dose of any of the methods is above the frontier, the most of all."""
+    return lambda lab: -np.min([gap(lab, name).min(axis=1) for name in names], axis=0)
+
+
+def at_equal(name: str, other: str, hallucination: float, which: str = "accuracy") -> Any:
+    """What `name` has more than `other` at equal hallucination: both lines are interpolated there."""
+
+    def read(lab: Any, line_name: str) -> np.ndarray:
+        found = line(lab, line_name)
+        values = []
+        for x, y in zip(found["hallucination"], found[which], strict=True):
+            order = np.argsort(x)
+            inside = x.min() <= hallucination <= x.max()
+            values.append(np.interp(hallucination, x[order], y[order]) if inside else np.nan)
+        return np.array(values)
+
+    return lambda lab: read(lab, name) - read(lab, other)
+
+
+def ranks(which: str) -> Any:
+    """Spearman's correlation over heads of a score with the size of the ablation's effect."""
+    return lambda lab: head_table(lab)[f"rank_{which}"]
+
+
+def head_table(lab: Any) -> dict[str, np.ndarray]:
+    """Divergence, effect, mass of every head."""
+    return reported(lab, "heads", heads.heads_of)
+
+
+def first_picks(lab: Any) -> dict[str, np.ndarray]:
+    """The search."""
+    return reported(lab, "picks", heads.picks)
+
+
+def agreement(lab: Any) -> np.ndarray:
+    """Share of seeds in which the first pick has the largest effect, `[1]`."""
+    return np.array([first_picks(lab)["agrees"].mean()])
+
+
+def entropy_rank(lab: Any) -> np.ndarray:
+    """Rank correlation of the looking layer's entropy with the number of objects, `[S]`."""
+    found = reported(lab, "looking", maps.hits_of)
+    return np.take_along_axis(found["entropy"], found["layer"][:, None].astype(int), axis=1)[:, 0]
+
+
+def group(first: int, second: int, which: str) -> Any:
+    """One group of heads less another: 1 the first pick, 4 its layer, 5 all heads, 0 none."""
+    return lambda lab: at(lab, "softpag_groups", first, which) - at(lab, "softpag_groups", second, which)
+
+
+def search_null(method: str, key: str) -> Any:
+    """Of the search over single heads: `gain`, `null`, `held`."""
+    return lambda lab: searched(lab, method)[key]
+
+
+DOSES = {"act": (0.0, 0.4), "zerotuning": (0.25, 0.5, 2.0, 4.0), "softpag": (1.0,)}
+
+
+def searched(lab: Any, method: str) -> dict[str, np.ndarray]:
+    """Best of single heads and doses."""
+    return reported(lab, f"null {method}", nulls.searched, method=method, doses=DOSES[method])
+
+
+def looked(key: str) -> Any:
+    """Of `maps.hits_of`."""
+    return lambda lab: reported(lab, "looking", maps.hits_of)[key]
+
+
+def rule_agreement(lab: Any) -> np.ndarray:
+    """Share of seeds in which VAR's rule selects the head with the largest effect most often, `[1]`."""
+    return np.array([sinks("rule_agrees")(lab).mean()])
+
+
+def sinks(key: str) -> Any:
+    """Of `planted.sink_report`."""
+    return lambda lab: reported(lab, "sinks", planted.sink_report)[key]
+
+
+def gift(key: str) -> Any:
+    """Of `planted.gift_report`."""
+    return lambda lab: reported(lab, "gift", planted.gift_report, run="two tokens")[key]
+
+
+def carve(key: str) -> Any:
+    """Of `planted.carve_report`."""
+    return lambda lab: reported(lab, "carve", planted.carve_report)[key]
+
+
+def gauge(kind: str) -> Any:
+    """Change of the boosted mass under a shift that softmax does not see."""
+    return lambda lab: reported(lab, "gauge", methods.gauge)[kind]
+
+
+def entropy_kept(lab: Any) -> np.ndarray:
+    """Largest change of the entropy among the other keys under ZeroTuning."""
+    return reported(lab, "tuned", methods.tuned_entropy)["change"]
+
+
+def sharper(noise: float) -> Any:
+    """What accuracy gains when colours are seen with less noise than in training."""
+
+    def measure(lab: Any) -> np.ndarray:
+        task = replace(asked(lab.experiments["plain"].task), noise=noise)
+        curve = Curve(task, LINES["vhr"].method, (1.0,), _no_heads, reported=SHARP)
+        return lab.probe("plain", curve, label=("noise", noise))["accuracy"][:, 0] - base(lab, "accuracy")
+
+    return measure
+
+
+SHARP = 4096
+
+
+def _no_heads(subject: Any) -> np.ndarray:
+    return np.zeros((subject.model.num_layers, subject.model.num_heads), bool)
+
+
+def recovered(name: str, dose: float, which: str = "hallucination") -> Any:
+    """Share of what the planted sink did that a dose takes back (roomy pictures have the same law of answers)."""
+
+    def measure(lab: Any) -> np.ndarray:
+        broken = at(lab, name, LINES[name].neutral, which)
+        clean = base(lab, which)
+        return (broken - at(lab, name, dose, which)) / (broken - clean)
+
+    return measure
+
+
+def finite(lab: Any) -> np.ndarray:
+    """Share of finite numbers on the lines of a preset."""
+    values = np.concatenate([np.stack(list(line(lab, n).values())).reshape(5, lab.seeds, -1) for n in LINES], axis=2)
+    return np.isfinite(values).mean(axis=(0, 2))
+
+
+def loss_drop(lab: Any) -> np.ndarray:
+    """Training loss, first record less last, `[S]`."""
+    _, curve = lab.loss_curve("plain")
+    return curve[:, 0] - curve[:, -1]
