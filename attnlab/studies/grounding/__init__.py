@@ -80,6 +80,10 @@ REINFORCED = (
         _m("rises", "vhr", "hallucination", -1.0), (0, None), "the sign is the claim",
     ),
     _claim(
+        "vhr.last", "In the answering row alone it does the same.", f"{_HALL}, at 1 less at 2, that row",
+        lambda lab: -_m("moved", "vhr_last", 2.0, "hallucination")(lab), (0.05, 0.12), "the band of vhr.drop", **_OPEN,
+    ),
+    _claim(
         "vhr.rank", "Divergence ranks heads by what their ablation costs.",
         "Spearman's correlation over 8 heads, mean ablation at every query", _m("ranks", "divergence"), (0.5, None),
         ".56 to .75 before",
@@ -189,6 +193,11 @@ GUIDED = (
         "inter.contrast", "Plain contrast, without its two corrections, does so at higher accuracy.",
         "accuracy at hallucination .28, contrast less Harsanyi", _m("at_equal", "contrast", "harsanyi", 0.28),
         (0.002, None), ".014 before, one seed; the sign on three", source=_TOY,
+    ),
+    _claim(
+        "inter.silent", "So it does if a missing question is a vector of zeros.",
+        "accuracy at hallucination .28, contrast less Harsanyi", _m("at_equal", "contrast", "harsanyi_silent", 0.28),
+        (0.002, None), "as before: what a missing question is, is not known", source=_TOY, **_OPEN,
     ),
 )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import toy_tasks as tt
 from attnlab.models import Transformer
@@ -27,6 +26,3 @@ def experiments(preset: str) -> dict[str, Experiment]:
     task, batch = tt.GridQA(), 16 if preset == "smoke" else 128
     tasks = {"plain": task, "two tokens": replace(task, two_tokens=True)}
     return {name: Experiment(one, reference(one), adamw(RATE), STEPS[preset], batch) for name, one in tasks.items()}
-
-
-THEORY: dict[str, Any] = {}

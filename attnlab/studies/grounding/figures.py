@@ -16,7 +16,11 @@ from attnlab.studies.grounding import measures
 from attnlab.studies.grounding.lines import LINES, PLANTED, UNPLANTED, line
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_SHARES = {"accuracy": "accuracy, all pictures", "consistent": "accuracy where the colour is canonical"}
+_SHARES = {
+    "consistent": "accuracy where the colour is canonical",
+    "accuracy": "accuracy, all pictures",
+    "gap": "accuracy below the frontier, at equal hallucination",
+}
 
 
 def figures(lab: Any) -> Mapping[str, Any]:
@@ -46,43 +50,54 @@ def planted_picture(lab: Any) -> Figure:
 
 
 def on_frontier(lab: Any, names: Sequence[str], title: str, limits: tuple[float, float]) -> Figure:
-    """Medians over seeds of each method; the mark grows with the distance of the dose from the neutral one."""
-    edge = measures.bayes(lab, np.linspace(-2, 8, 401))
+    """Medians over seeds of each method in three panels; the mark grows with the distance from the neutral dose."""
+    weights = np.linspace(-3, 12, 601)
+    edge = measures.bayes(lab, weights)
+    seen = (edge.hallucination >= limits[0]) & (edge.hallucination <= limits[1])
     with style():
-        figure = new_figure(title, 11.5, 6.2)
-        panels = figure.subplots(1, 2)
-        for axes, which in zip(panels, _SHARES, strict=True):
-            axes.plot(edge.hallucination, getattr(edge, which), color=INK, linewidth=5, alpha=0.22, zorder=1)
-            for weight in (0, 0.5, 1, 1.5, 2, 3):
-                _mark_rule(axes, measures.bayes(lab, (weight,)), which, f"w = {weight:g}", limits)
+        figure = new_figure(title, 12.0, 8.4)
+        panels = figure.subplots(2, 2).ravel()
+        for axes, which in zip(panels, _SHARES, strict=False):
+            if which == "gap":
+                axes.axhline(0, color=INK, linewidth=5, alpha=0.22, zorder=1)
+            else:
+                height = getattr(edge, which)
+                axes.plot(edge.hallucination[seen], height[seen], color=INK, linewidth=5, alpha=0.22, zorder=1)
+                for weight in (0, 0.5, 1, 1.5, 2, 3):
+                    _mark_rule(axes, measures.bayes(lab, (weight,)), which, f"w = {weight:g}", limits)
             for number, name in enumerate(names):
                 _draw(axes, lab, name, which, number)
             axes.set_xlim(*limits)
             axes.set_xlabel("hallucination: share of canonical answers where the colour is another")
             axes.set_ylabel(_SHARES[which])
+        panels[2].invert_yaxis()
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        panels[3].set_axis_off()
+        heading = "marks grow with the distance from the dose that does nothing\n"
+        heading += "thick: the exact frontier of rules argmax [w log prior + evidence]"
+        panels[3].legend(handles, labels, loc="center left", title=heading, alignment="left")
         return figure
 
 
 def _mark_rule(axes: Axes, rule: Any, which: str, label: str, limits: tuple[float, float]) -> None:
     x, y = float(rule.hallucination[0]), float(getattr(rule, which)[0])
     if limits[0] <= x <= limits[1]:
-        axes.plot([x], [y], marker="|", color=INK, markersize=13, zorder=1.5)
-        axes.annotate(label, (x, y), (0, 9), textcoords="offset points", fontsize=7.5, color=MUTED, ha="center")
+        axes.plot([x], [y], marker="|", color=INK, markersize=15, zorder=1.5)
+        axes.annotate(label, (x, y), (0, 10), textcoords="offset points", fontsize=8, color=MUTED, ha="center")
 
 
 def _draw(axes: Axes, lab: Any, name: str, which: str, number: int) -> None:
     found, one = line(lab, name), LINES[name]
-    x, y = (over_seeds(found[key])[0] for key in ("hallucination", which))
+    height = measures.gap(lab, name) if which == "gap" else found[which]
+    x, y = (over_seeds(values)[0] for values in (found["hallucination"], height))
     colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
     dash = "-" if number < len(PALETTE) else (0, (4, 2))
-    low, high = f"{one.doses[0]:g}", f"{one.doses[-1]:g}"
-    axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.2, alpha=0.9, label=f"{one.label}: {low} to {high}",
+    doses = f"{one.doses[0]:g} to {one.doses[-1]:g}"
+    axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.2, alpha=0.9, label=f"{one.label}: {doses}",
               marker=marker, markersize=3)  # fmt: skip
-    place = one.doses.index(one.neutral)
-    far = np.abs(np.arange(len(x)) - place)
-    axes.scatter(x, y, s=10 + 14 * far, color=colour, marker=marker, alpha=0.75, zorder=3)
+    far = np.abs(np.arange(len(x)) - one.doses.index(one.neutral))
+    face = colour if number < len(PALETTE) else "white"
+    axes.scatter(x, y, s=8 + 14 * far, edgecolors=colour, facecolors=face, marker=marker, alpha=0.85, zorder=3)
 
 
 def _heads(lab: Any) -> Figure:
