@@ -306,7 +306,7 @@ SMOKE = (
         "any learning at all", source="this project", presets=("smoke",),
     ),
     _claim(
-        "smoke.finite", "Every line is measured.", "share of finite numbers", _m("finite"), (1, 1), "all of them",
+        "smoke.finite", "Four lines are measured.", "share of finite numbers", _m("finite"), (1, 1), "all of them",
         source="this project", presets=("smoke",),
     ),
     _claim(
@@ -325,7 +325,7 @@ STUDY = study(
     "He et al.: Vision-aware Head Divergence, arXiv 2412.13949; and 2503.03321, 2406.15765, 2505.11739, 2501.12206, "
     "2510.22067, 2509.06461, 2502.17422, 2506.10978, 2507.05056.",
     (
-        Preset("smoke", "two tiny models for 30 steps, every line on 512 pictures", None, 2),
+        Preset("smoke", "two tiny models for 30 steps, four lines on 512 pictures", None, 2),
         Preset("laptop", "two layers of four heads, width 32, 3,000 steps, two questions; 2 CPU cores", None, 5),
         Preset("evening", "the same for 12,000 steps; 2 CPU cores", None, 5),
     ),

@@ -13,13 +13,13 @@ from attnlab.report.figures_comparison import seeds_by_model
 from attnlab.report.style import INK, MUTED, PALETTE, new_figure, over_seeds, style
 from attnlab.studies.comparison_figures import losses
 from attnlab.studies.grounding import measures
-from attnlab.studies.grounding.lines import LINES, PLANTED, UNPLANTED, line
+from attnlab.studies.grounding.lines import LINES, PLANTED, UNPLANTED, line, shown
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _SHARES = {
     "consistent": "accuracy where the colour is canonical",
     "accuracy": "accuracy, all pictures",
-    "gap": "accuracy below the frontier, at equal hallucination",
+    "gap": "accuracy above the frontier (negative: below), at equal hallucination",
 }
 
 
@@ -31,6 +31,8 @@ def figures(lab: Any) -> Mapping[str, Any]:
     found = {"f1-frontier": ("Seven families of fixes on one frontier", picture(lab))}
     if "two tokens" in trained:
         found["f2-planted"] = ("The same with a planted sink", planted_picture(lab))
+    if lab.preset == "smoke":
+        return found
     found["f3-heads"] = ("Which heads: divergence, mass, effect", _heads(lab))
     found["f4-looking"] = ("Where the model looks", _looking(lab))
     found["f5-losses"] = ("Training loss", _losses(lab))
@@ -40,13 +42,13 @@ def figures(lab: Any) -> Mapping[str, Any]:
 def picture(lab: Any) -> Figure:
     """The methods on the model as it is."""
     title = "Fixes of hallucination move along the exact frontier of the prior, or fall below it; none is above it"
-    return on_frontier(lab, UNPLANTED, title, (0.1, 0.75))
+    return on_frontier(lab, shown(lab, UNPLANTED), title, (0.1, 0.75))
 
 
 def planted_picture(lab: Any) -> Figure:
     """The methods that are made for sinks, with a planted one."""
     title = "With a planted sink the model leans on the prior; what finds the sink takes that back, along the frontier"
-    return on_frontier(lab, PLANTED, title, (0.1, 1.02))
+    return on_frontier(lab, shown(lab, PLANTED), title, (0.1, 1.02))
 
 
 def on_frontier(lab: Any, names: Sequence[str], title: str, limits: tuple[float, float]) -> Figure:
@@ -70,7 +72,6 @@ def on_frontier(lab: Any, names: Sequence[str], title: str, limits: tuple[float,
             axes.set_xlim(*limits)
             axes.set_xlabel("hallucination: share of canonical answers where the colour is another")
             axes.set_ylabel(_SHARES[which])
-        panels[2].invert_yaxis()
         handles, labels = panels[0].get_legend_handles_labels()
         panels[3].set_axis_off()
         heading = "marks grow with the distance from the dose that does nothing\n"
@@ -88,7 +89,7 @@ def _mark_rule(axes: Axes, rule: Any, which: str, label: str, limits: tuple[floa
 
 def _draw(axes: Axes, lab: Any, name: str, which: str, number: int) -> None:
     found, one = line(lab, name), LINES[name]
-    height = measures.gap(lab, name) if which == "gap" else found[which]
+    height = -measures.gap(lab, name) if which == "gap" else found[which]
     x, y = (over_seeds(values)[0] for values in (found["hallucination"], height))
     colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
     dash = "-" if number < len(PALETTE) else (0, (4, 2))

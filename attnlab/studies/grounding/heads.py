@@ -53,7 +53,7 @@ def mass_on_image(subject: Subject) -> Float[Array, "L H"]:
 
 def heads_of(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
     """The probe: divergence, effect, mass `[L, H]`, and rank correlations with the size of the effect `[]`."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     found = {"divergence": divergence(subject), "effect": effects(subject), "mass": mass_on_image(subject)}
     size = jnp.abs(found["effect"]).reshape(-1)
     ranked = {
@@ -107,7 +107,7 @@ def groups(subject: Subject) -> Float[Array, "6 L H"]:
 
 def picks(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
     """The probe: the search, and whether its first pick is the head with the largest effect of ablation."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     found, sizes = search(subject), jnp.abs(effects(subject))
     first = jnp.argmax(found["sets"][0].reshape(-1))
     return found | {"first": first, "agrees": (first == jnp.argmax(sizes.reshape(-1))).astype(jnp.float32)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,12 @@ UNPLANTED = (
     "harsanyi",
 )
 PLANTED = ("planted_var", "planted_act", "gift", "gift_raw", "carve", "carve_raw")
+SMOKE = ("vhr", "contrast", "planted_var", "gift")
+
+
+def shown(lab: Any, names: Iterable[str]) -> tuple[str, ...]:
+    """The lines of a preset: smoke has few."""
+    return tuple(name for name in names if lab.preset != "smoke" or name in SMOKE)
 
 
 def line(lab: Any, name: str) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ def hits_of(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Arr
     either kind. gradient, gradient_right, gradient_wrong: `grad-att` of that layer. general: the map of the general
     question (control). entropy: rank correlation of the map's entropy with the number of objects, by layer `[L]`.
     """
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     batch, layer = subject.reporting(), looking_layer(subject)
     maps, gradients = analysis.pattern_gradients(model, params, batch.inputs, _log_p, tuple(subject.layers))
     target = jnp.argmax(batch.positions["target"], axis=1).astype(jnp.int32)

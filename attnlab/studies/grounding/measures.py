@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnlab.studies.grounding import heads, maps, methods, nulls, planted
-from attnlab.studies.grounding.lines import LINES, at, change, line, reported
+from attnlab.studies.grounding.lines import LINES, at, change, line, reported, shown
 from attnlab.studies.grounding.subject import Curve, asked
 
 
@@ -189,8 +189,8 @@ def recovered(name: str, dose: float, which: str = "hallucination") -> Any:
 
 def finite(lab: Any) -> np.ndarray:
     """Share of finite numbers on the lines of a preset."""
-    values = np.concatenate([np.stack(list(line(lab, n).values())).reshape(5, lab.seeds, -1) for n in LINES], axis=2)
-    return np.isfinite(values).mean(axis=(0, 2))
+    values = [np.stack(list(line(lab, name).values())) for name in shown(lab, LINES)]
+    return np.isfinite(np.concatenate(values, axis=2)).mean(axis=(0, 2))
 
 
 def loss_drop(lab: Any) -> np.ndarray:

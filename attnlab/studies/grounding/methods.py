@@ -141,7 +141,7 @@ def contrasted(subject: Subject, batch: Batch, found: Any) -> Answer:
 def gauge(model: Any, params: Any, task: Any, sequences: int, shift: float = -5.0, dose: float = 0.7) -> dict[str, Any]:
     """Change of the mass on the boosted keys (answering row, mean size over heads and sequences) when a number is added
     to a whole row of logits, which softmax does not see; by kind of boost, `[]`."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     inputs = subject.choosing().inputs
     keys = painted_keys(subject, inputs)
     found = {}
@@ -155,7 +155,7 @@ def gauge(model: Any, params: Any, task: Any, sequences: int, shift: float = -5.
 
 def tuned_entropy(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
     """Under ZeroTuning: largest change of the entropy among the other keys, answering row, layer 0, `[]`."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     inputs = subject.choosing().inputs
 
     def entropy(gamma: Array) -> Array:

@@ -56,7 +56,7 @@ def _logits(subject: Subject, method: str, batch: Batch, mask: Array, dose: Arra
 def searched(model: Any, params: Any, task: Any, sequences: int, method: str, doses: tuple[float, ...]) -> Any:
     """The probe: `best_of` single heads and doses in accuracy (`softpag`: in conflict) on the sequences for choosing,
     and `held`, the gain of the same candidate on those that are reported."""
-    subject = Subject(model, params, task, sequences, 4 * sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     masks, values = _heads(subject, method, doses)
 
     def differences(batch: Batch, where: Bool[Array, " n"], mask: Array, dose: Array) -> Array:

@@ -241,7 +241,7 @@ def cropped(which: int) -> Any:
 def sink_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
     """Of the two planted sinks: strength, whether the planted coordinate is among those found and how many are, share
     of tokens judged rightly, mass that the head with the largest effect loses to them, VAR's rule and that effect."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     found = prepare(subject)
     batch = subject.reporting(roomy=True)
     sinks = sinks_of(batch)
@@ -272,7 +272,7 @@ def sink_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str,
 def gift_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
     """Of one planted sink: strength, how often it has the largest attention, how often attention and GIFT's saliency
     are largest at the patch asked for."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     found, batch = prepare_one(subject), subject.reporting(roomy=True)
     sinks, target = sinks_of(batch, 1), _target(batch)
     plant = planted(subject, sinks, found["strength"])
@@ -290,7 +290,7 @@ def gift_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str,
 def carve_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
     """How often attention and relative attention are largest at the patch asked for, with salient patches and without,
     and with the question's map of another sequence in place of the general one (control)."""
-    subject = Subject(model, params, task, sequences, sequences)
+    subject = Subject(model, params, task, sequences, 2 * sequences)
     found, batch = prepare_salient(subject), subject.reporting(roomy=True)
     target, rates = _target(batch), {"strength": found["strength"], "layer": found["layer"]}
     for name, strength in (("plain", 0.0), ("salient", found["strength"])):

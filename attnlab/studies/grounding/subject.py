@@ -77,8 +77,8 @@ class Subject:
         return drawn(self.task, keys.stream(keys.root(0), "analysis"), self.chosen, roomy)
 
     def reporting(self, roomy: bool = False) -> Batch:
-        """Those of a report, in one batch (a quarter: for what is not a dose)."""
-        return drawn(self.task, keys.stream(keys.root(0), "eval"), self.reported // 4, roomy)
+        """Those of a report, in one batch."""
+        return drawn(self.task, keys.stream(keys.root(0), "eval"), self.reported, roomy)
 
 
 def asked(task: GridQA) -> GridQA:
