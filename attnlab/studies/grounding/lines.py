@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attnlab.studies.grounding import heads, methods, planted
+from attnlab.studies.grounding import planted_methods as on_sinks
 from attnlab.studies.grounding.subject import Curve, Subject, asked, nothing
 
 SIZES = {"smoke": (128, 512)}  # sequences to choose on and to report on
@@ -66,7 +67,7 @@ LINES: dict[str, Line] = {
     "paint": Line("PAINT (a)", methods.painted, STEPS, neutral=0.0),
     "zerotuning": Line("ZeroTuning (γ)", methods.tuned, GAMMAS),
     "act": Line("ACT (β)", methods.calibrated, SHARES),
-    "var": Line("VAR (p)", planted.redistributed_unplanted, SHARES, nothing),
+    "var": Line("VAR (p)", on_sinks.redistributed_unplanted, SHARES, nothing),
     "softpag": Line("SoftPAG, head found by search (u)", methods.led(1.0), AMOUNTS, _first, neutral=0.0),
     "softpag_layer": Line("SoftPAG, its layer (u)", methods.led(1.0), AMOUNTS, _layer, neutral=0.0),
     "softpag_all": Line("SoftPAG, all heads (u)", methods.led(1.0), AMOUNTS, _all, neutral=0.0),
@@ -76,15 +77,15 @@ LINES: dict[str, Line] = {
     "contrast": Line("contrast with a blank picture (w)", methods.contrasted, WEIGHTS, neutral=0.0),
     "harsanyi": Line("INTER, Harsanyi (w)", methods.interacted(), WEIGHTS, neutral=0.0),
     "harsanyi_silent": Line("INTER, no question at all (w)", methods.interacted(True), WEIGHTS, neutral=0.0),
-    "planted_var": Line("VAR (p)", planted.redistributed, SHARES, planted.prepare, roomy=True),
-    "planted_act": Line("ACT (β)", planted.calibrated, SHARES, planted.prepare, roomy=True),
-    "planted_deleted": Line("keys taken out", planted.deleted, (0, 1, 2), planted.prepare, 0.0, roomy=True),
-    "gift": Line("GIFT (α)", planted.followed, SALIENCIES, planted.prepare_one, 0.0,
+    "planted_var": Line("VAR (p)", on_sinks.redistributed, SHARES, planted.prepare, roomy=True),
+    "planted_act": Line("ACT (β)", on_sinks.calibrated, SHARES, planted.prepare, roomy=True),
+    "planted_deleted": Line("keys taken out", on_sinks.deleted, (0, 1, 2), planted.prepare, 0.0, roomy=True),
+    "gift": Line("GIFT (α)", on_sinks.followed, SALIENCIES, planted.prepare_one, 0.0,
                  "two tokens", True),
-    "gift_raw": Line("GIFT by raw attention (control)", planted.followed_raw, SALIENCIES, planted.prepare_one, 0.0,
+    "gift_raw": Line("GIFT by raw attention (control)", on_sinks.followed_raw, SALIENCIES, planted.prepare_one, 0.0,
                      "two tokens", True),
-    "carve": Line("CARVE, patches kept", planted.cropped(1), CROPS, planted.prepare_salient, 8.0, roomy=True),
-    "carve_raw": Line("kept by raw attention (control)", planted.cropped(0), CROPS, planted.prepare_salient, 8.0,
+    "carve": Line("CARVE, patches kept", on_sinks.cropped(1), CROPS, planted.prepare_salient, 8.0, roomy=True),
+    "carve_raw": Line("kept by raw attention (control)", on_sinks.cropped(0), CROPS, planted.prepare_salient, 8.0,
                       roomy=True),
 }  # fmt: skip
 

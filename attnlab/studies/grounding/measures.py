@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlab.studies.grounding import heads, maps, methods, nulls, planted
+from attnlab.studies.grounding import heads, maps, methods, nulls, planted_reports
 from attnlab.studies.grounding.lines import LINES, at, change, line, reported, shown
 from attnlab.studies.grounding.subject import Curve, asked
 
@@ -134,18 +134,18 @@ def rule_agreement(lab: Any) -> np.ndarray:
 
 
 def sinks(key: str) -> Any:
-    """Of `planted.sink_report`."""
-    return lambda lab: reported(lab, "sinks", planted.sink_report)[key]
+    """Of `planted_reports.sink_report`."""
+    return lambda lab: reported(lab, "sinks", planted_reports.sink_report)[key]
 
 
 def gift(key: str) -> Any:
-    """Of `planted.gift_report`."""
-    return lambda lab: reported(lab, "gift", planted.gift_report, run="two tokens")[key]
+    """Of `planted_reports.gift_report`."""
+    return lambda lab: reported(lab, "gift", planted_reports.gift_report, run="two tokens")[key]
 
 
 def carve(key: str) -> Any:
-    """Of `planted.carve_report`."""
-    return lambda lab: reported(lab, "carve", planted.carve_report)[key]
+    """Of `planted_reports.carve_report`."""
+    return lambda lab: reported(lab, "carve", planted_reports.carve_report)[key]
 
 
 def gauge(kind: str) -> Any:

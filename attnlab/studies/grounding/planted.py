@@ -1,4 +1,4 @@
-"""A sink planted in a trained model, and the methods that are made for sinks: VAR, ACT, GIFT, CARVE.
+"""A sink planted in a trained model.
 
 No sink forms on the task by itself. One is planted in three parts, each of what a sink is known by:
 
@@ -16,13 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from attnlab import analysis, tape
 from attnlab import edits as ed
-from attnlab.edits.calibrate import VarRule
-from attnlab.studies.grounding.heads import effects
-from attnlab.studies.grounding.subject import Answer, Subject
+from attnlab import tape
+from attnlab.studies.grounding.subject import Subject
 from attnlab.tape import Edit
 from toy_tasks.base import Batch
 
@@ -30,7 +28,6 @@ MASSIVE, MARK = 100.0, 0
 CAPTURED = 0.8
 STRENGTHS = tuple(range(0, 41))
 OUTLIER = 4.0  # of |x_d| / rms, at most sqrt(32) = 5.7 here; the published 20 is out of reach below width 400
-RIDGE = 1e-3
 
 
 def sinks_of(batch: Batch, number: int = 2) -> Bool[Array, "B U"]:
@@ -55,14 +52,16 @@ def looking_layer(subject: Subject) -> Array:
     """The layer whose mean map over heads has its largest entry at the patch asked for most often."""
     batch = subject.choosing()
     rows = jnp.mean(subject.maps(batch.inputs)[..., -1, :], axis=2)
-    return jnp.argmax(jnp.mean(_largest(subject, rows) == _target(batch), axis=1))
+    return jnp.argmax(jnp.mean(largest(subject, rows) == target_of(batch), axis=1))
 
 
-def _target(batch: Batch) -> Array:
+def target_of(batch: Batch) -> Int[Array, " B"]:
+    """The patch that is asked for."""
     return jnp.argmax(batch.positions["target"], axis=1)
 
 
-def _largest(subject: Subject, rows: Float[Array, "*B U"]) -> Array:
+def largest(subject: Subject, rows: Float[Array, "*B U"]) -> Int[Array, "*B"]:
+    """The patch with the largest entry."""
     return jnp.argmax(jnp.where(subject.patches, rows, -jnp.inf), axis=-1)
 
 
@@ -78,7 +77,7 @@ def strong_enough(subject: Subject, layer: Array, number: int = 2, massive: bool
 
     def captured(strength: Array) -> Array:
         rows = look(subject, batch.inputs, layer, planted(subject, sinks, strength, massive))
-        return jnp.mean(jnp.take_along_axis(sinks, _largest(subject, rows)[:, None], axis=1))
+        return jnp.mean(jnp.take_along_axis(sinks, largest(subject, rows)[:, None], axis=1))
 
     strengths = jnp.asarray(STRENGTHS, jnp.float32)
     enough = jax.lax.map(captured, strengths) >= CAPTURED
@@ -119,184 +118,3 @@ def found_sinks(stream: Float[Array, "*B T D"], dims: Bool[Array, " D"]) -> Bool
     """VAR's sinks, with the coordinates as a mask: `max_d |x_d| / rms(x) > OUTLIER`."""
     size = jnp.abs(stream) / jnp.sqrt(jnp.mean(jnp.square(stream), axis=-1, keepdims=True))
     return jnp.max(jnp.where(dims, size, 0.0), axis=-1) > OUTLIER
-
-
-# ---- methods on the planted model; doses of 1 leave it as it is
-
-
-def redistributed(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-    """VAR: dose p, the sinks found by their coordinates, answering row, the rows that its rule selects."""
-    plant = planted(subject, sinks_of(batch), found["strength"])
-    return _redistributed(subject, batch, plant, found["dims"])
-
-
-def redistributed_unplanted(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-    """VAR on the model as it is: the first token counts as the sink."""
-    first = jnp.broadcast_to(jnp.arange(subject.task.length) == 0, batch.inputs.shape[:2])
-    held = [first] * subject.model.num_layers
-
-    def answer(keep: Any) -> Array:
-        return subject.ask(batch.inputs, _var(subject, held, keep))
-
-    return answer
-
-
-def _redistributed(subject: Subject, batch: Batch, plant: Any, dims: Array) -> Answer:
-    streams = stream_into(subject, batch.inputs, plant)
-    held = [found_sinks(streams[n], dims) for n in subject.layers]
-    return lambda keep: subject.ask(batch.inputs, (*plant, *_var(subject, held, keep)))
-
-
-def _var(subject: Subject, sinks: Any, keep: Any) -> tuple[Edit, ...]:
-    rule = VarRule(keep=keep)
-    return subject.each(lambda n: ed.var(n, subject.patches, sinks[n][:, None, None, :], rule, subject.last))
-
-
-def calibrated(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-    """ACT on the planted keys: dose beta, answering row, all heads."""
-    sinks = sinks_of(batch)
-    plant, keys = planted(subject, sinks, found["strength"]), sinks[:, None, None, :]
-    return lambda beta: subject.ask(
-        batch.inputs, (*plant, *subject.each(lambda n: ed.act(n, keys, beta, subject.last)))
-    )
-
-
-def deleted(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-    """Keys taken out, all rows and heads, after planting; dose 0: none, 1: the sinks, 2: two objects by chance."""
-    sinks = sinks_of(batch)
-    plant = planted(subject, sinks, found["strength"])
-    # Patches stand in random order, but the one asked for is among the objects: its place is as random as theirs.
-    objects = batch.positions["object"]
-    objects = objects & (jnp.cumsum(objects, axis=1) <= 2)
-    gone = jnp.stack([jnp.zeros_like(sinks), sinks, objects])
-
-    def answer(which: Array) -> Array:
-        kept = ~gone[which.astype(jnp.int32)][:, None, None, :]
-        return subject.ask(batch.inputs, (*plant, *subject.each(lambda n: ed.restrict(n, kept))))
-
-    return answer
-
-
-def _followed(saliency: Any) -> Any:
-    def method(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-        plant = planted(subject, sinks_of(batch, 1), found["strength"])
-        shown = saliency(subject, jnp.mean(subject.maps(batch.inputs, plant)[found["layer"]], axis=1)[:, -2:])
-        question = jnp.arange(subject.task.length) > subject.task.num_patches
-
-        def answer(strength: Any) -> Array:
-            def follow(n: int) -> Edit:
-                return ed.follow_gaze(n, shown, question, strength, strength / 2, subject.last)
-
-            return subject.ask(batch.inputs, (*plant, *subject.each(follow)))
-
-        return answer
-
-    return method
-
-
-def shifts(subject: Subject, maps: Float[Array, "B M U"]) -> Float[Array, "B U"]:
-    """GIFT's saliency of the patches."""
-    return analysis.gaze_shift(jnp.where(subject.patches, maps, 0.0))
-
-
-def shares(subject: Subject, maps: Float[Array, "B M U"]) -> Float[Array, "B U"]:
-    """The control: attention of the last row to the patches itself, normalised."""
-    rows = jnp.where(subject.patches, maps[:, -1], 0.0)
-    return rows / jnp.sum(rows, axis=-1, keepdims=True)
-
-
-followed = _followed(shifts)
-followed_raw = _followed(shares)
-
-
-def relative_rows(subject: Subject, batch: Batch, layer: Array, plant: Any) -> tuple[Array, Array]:
-    """The answering row, and the same over that of the general question (CARVE, `rel-att`)."""
-    asked = look(subject, batch.inputs, layer, plant)
-    general = look(subject, subject.task.general_question(batch).inputs, layer, plant)
-    return asked, analysis.relative_map(asked, general, RIDGE)
-
-
-def cropped(which: int) -> Any:
-    """CARVE: the picture cut to as many patches as the dose says, by relative attention (1) or by attention itself (0);
-    salient patches are planted, and what is cut off is out of reach of the answering row."""
-
-    def method(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-        plant = planted(subject, sinks_of(batch), found["strength"], massive=False)
-        rows = relative_rows(subject, batch, found["layer"], plant)[which]
-        ranked = jnp.argsort(jnp.argsort(-jnp.where(subject.patches, rows, -jnp.inf), axis=-1), axis=-1)
-
-        def answer(number: Array) -> Array:
-            kept = (ranked < number) | ~subject.patches
-            cut = subject.each(lambda n: ed.restrict(n, kept[:, None, None, :], mask=subject.last))
-            return subject.ask(batch.inputs, (*plant, *cut))
-
-        return answer
-
-    return method
-
-
-# ---- what is measured beside the curves
-
-
-def sink_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
-    """Of the two planted sinks: strength, whether the planted coordinate is among those found and how many are, share
-    of tokens judged rightly, mass that the head with the largest effect loses to them, VAR's rule and that effect."""
-    subject = Subject(model, params, task, sequences, 2 * sequences)
-    found = prepare(subject)
-    batch = subject.reporting(roomy=True)
-    sinks = sinks_of(batch)
-    plant = planted(subject, sinks, found["strength"])
-    streams = stream_into(subject, batch.inputs, plant)
-    seen = jnp.stack([found_sinks(streams[n], found["dims"]) for n in subject.layers])
-    maps = subject.maps(batch.inputs, plant)
-    rule = jnp.stack(
-        [ed.looks_at_image(maps[n], subject.patches, seen[n][:, None, None, :])[:, :, -1, 0] for n in subject.layers]
-    )
-    sizes = jnp.abs(effects(subject))
-    best = jnp.argmax(sizes.reshape(-1))
-    chosen = jnp.mean(rule, axis=1)  # [L, H]: the share of sequences in which the rule selects the head
-    lost = jnp.mean(jnp.sum(maps[..., -1, :] * sinks[:, None], axis=-1), axis=1)
-    return {
-        "layer": found["layer"],
-        "strength": found["strength"],
-        "coordinate": found["dims"][MARK].astype(jnp.float32),
-        "coordinates": jnp.sum(found["dims"]),
-        "judged": jnp.mean(seen == sinks),
-        "lost": lost.reshape(-1)[best],
-        "chosen": chosen,
-        "chosen_best": chosen.reshape(-1)[best],
-        "rule_agrees": (jnp.argmax(chosen.reshape(-1)) == best).astype(jnp.float32),
-    }
-
-
-def gift_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
-    """Of one planted sink: strength, how often it has the largest attention, how often attention and GIFT's saliency
-    are largest at the patch asked for."""
-    subject = Subject(model, params, task, sequences, 2 * sequences)
-    found, batch = prepare_one(subject), subject.reporting(roomy=True)
-    sinks, target = sinks_of(batch, 1), _target(batch)
-    plant = planted(subject, sinks, found["strength"])
-    maps = jnp.mean(subject.maps(batch.inputs, plant)[found["layer"]], axis=1)[:, -2:]
-    raw, shift = _largest(subject, maps[:, -1]), _largest(subject, shifts(subject, maps))
-    return {
-        "layer": found["layer"],
-        "strength": found["strength"],
-        "captured": jnp.mean(raw == jnp.argmax(sinks, axis=1)),
-        "raw": jnp.mean(raw == target),
-        "shift": jnp.mean(shift == target),
-    }
-
-
-def carve_report(model: Any, params: Any, task: Any, sequences: int) -> dict[str, Array]:
-    """How often attention and relative attention are largest at the patch asked for, with salient patches and without,
-    and with the question's map of another sequence in place of the general one (control)."""
-    subject = Subject(model, params, task, sequences, 2 * sequences)
-    found, batch = prepare_salient(subject), subject.reporting(roomy=True)
-    target, rates = _target(batch), {"strength": found["strength"], "layer": found["layer"]}
-    for name, strength in (("plain", 0.0), ("salient", found["strength"])):
-        plant = planted(subject, sinks_of(batch), strength, massive=False)
-        raw, relative = relative_rows(subject, batch, found["layer"], plant)
-        control = analysis.relative_map(raw, jnp.roll(raw, 1, axis=0), RIDGE)
-        for kind, rows in (("raw", raw), ("relative", relative), ("control", control)):
-            rates[f"{name}_{kind}"] = jnp.mean(_largest(subject, rows) == target)
-    return rates
