@@ -3,9 +3,11 @@
 from attnlab.studies.active_dormant import STUDY as _active_dormant
 from attnlab.studies.associative_memory import STUDY as _associative_memory
 from attnlab.studies.associative_recall import STUDY as _associative_recall
+from attnlab.studies.circuits import STUDY as _circuits
 from attnlab.studies.deconstructing import STUDY as _deconstructing
 from attnlab.studies.dsf import STUDY as _dsf
 from attnlab.studies.gated import STUDY as _gated
+from attnlab.studies.grounding import STUDY as _grounding
 from attnlab.studies.hedgehog import STUDY as _hedgehog
 from attnlab.studies.icl_regression import STUDY as _icl_regression
 from attnlab.studies.injectivity import STUDY as _injectivity
@@ -32,6 +34,8 @@ STUDIES = (
     _state_tracking,
     _visual_search,
     _retrieval_heads,
+    _circuits,
+    _grounding,
 )
 
 

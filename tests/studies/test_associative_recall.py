@@ -39,16 +39,17 @@ def test_the_runs_are_what_the_study_says():
             assert config.plan() is not None and e.task.fillers == "zero", name
     laptop = experiments("laptop")
     assert {"hybrid", "plain", "capacity_softmax", "capacity_linear"} <= set(laptop)
-    assert {f"{n}_{p}" for n in MIXERS for p in (4, 12)} <= set(laptop)
+    assert {f"{n}_12" for n in MIXERS} | {"softmax_4", "linear_4"} <= set(laptop)
+    assert {f"{n}_{p}" for n in MIXERS for p in (4, 8, 12, 16)} <= set(experiments("evening"))
     assert laptop["plain"].model.short_conv is None and laptop["hybrid"].model.positions == "none"
 
 
 def test_bytes_of_decode_states():
     """float32: keys and values of 64 tokens, or of the last 16; `K x K`; two layers have two caches."""
     runs = experiments("laptop")
-    assert bytes_of(runs["softmax_12"].model) == 4 * 2 * 64 * 32
-    assert bytes_of(runs["window_16_12"].model) == 4 * 2 * 16 * 32
-    assert bytes_of(runs["linear_12"].model) == 4 * 32 * 32
+    assert bytes_of(runs["softmax_12"].model) == 4 * 2 * 64 * 16
+    assert bytes_of(runs["window_16_12"].model) == 4 * 2 * 16 * 16
+    assert bytes_of(runs["linear_12"].model) == 4 * 16 * 16
     assert bytes_of(runs["plain"].model) == 2 * 4 * 2 * 64 * 64
 
 

@@ -28,6 +28,7 @@ MIXERS: dict[str, Any] = {
 }
 """The table's rows; `window_16` sees the last 16 tokens."""
 
+TABLE_WIDTH, TABLE_RATE = 16, 1e-2  # small enough a state to be filled; at 3e-3 softmax waits long with 12 pairs
 EARLY = (500, 1000)  # steps at which the plateau of two plain layers is looked at
 
 
@@ -71,16 +72,17 @@ class Size:
         }
         return Experiment(task, model, adamw(rate), steps, self.batch_size, records)
 
-    def table(self, pairs: tuple[int, ...], names: tuple[str, ...], width: int, steps: int) -> dict[str, Experiment]:
+    def table(
+        self, pairs: tuple[int, ...], names: tuple[str, ...], width: int, steps: int, rate: float = TABLE_RATE
+    ) -> dict[str, Experiment]:
         """`name_pairs` for every mechanism and number of pairs."""
-        return {f"{name}_{n}": self.behind_convolution(n, name, width, steps) for name in names for n in pairs}
+        return {f"{name}_{n}": self.behind_convolution(n, name, width, steps, rate) for name in names for n in pairs}
 
 
 SMOKE = Size(16, 16, 8)
 LAPTOP = Size()
 PAIRS = (4, 8, 12, 16)
-SLOW = ("taylor", "gated_delta", "delta")  # at the laptop these have no run with few pairs, and the first none at all
-TABLE_WIDTH = 32
+SLOW = ("taylor", "gated_delta", "delta")  # at the laptop these have no run with few pairs
 
 
 def experiments(preset: str) -> dict[str, Experiment]:
@@ -92,14 +94,13 @@ def experiments(preset: str) -> dict[str, Experiment]:
     found = {
         "hybrid": LAPTOP.behind_convolution(4, "softmax", 64, 600),
         "plain": LAPTOP.two_layers(4, 64, 3000 if preset == "laptop" else 6000),
-        "capacity_softmax": LAPTOP.behind_convolution(8, "softmax", 32, 600),
+        "capacity_softmax": LAPTOP.behind_convolution(8, "softmax", 32, 1000),
         "capacity_linear": LAPTOP.behind_convolution(8, "linear", 32, 1500 if preset == "laptop" else 3000),
     }
     if preset == "evening":
         return found | LAPTOP.table(PAIRS, tuple(MIXERS), TABLE_WIDTH, 3000)
-    many = tuple(name for name in MIXERS if name != "taylor")
     few = tuple(name for name in MIXERS if name not in SLOW)
-    return found | LAPTOP.table((12,), many, TABLE_WIDTH, 500) | LAPTOP.table((4,), few, TABLE_WIDTH, 500)
+    return found | LAPTOP.table((12,), tuple(MIXERS), TABLE_WIDTH, 1000) | LAPTOP.table((4,), few, TABLE_WIDTH, 1000)
 
 
 def published() -> dict[str, Experiment]:

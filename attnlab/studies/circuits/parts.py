@@ -1,0 +1,236 @@
+"""Circuits of trained models: effects of heads by task, overlap with its control, what shared heads are for, repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from attnlab import analysis, edits, keys
+from attnlab.analysis import circuit_overlap
+from attnlab.training import losses
+
+TASKS = ("indirect", "coloured", "control")
+SHARE = 0.25  # of all heads that are called a task's circuit
+
+
+def sequences(lab: Any) -> int:
+    """Behind every figure."""
+    return 48 if lab.preset == "smoke" else 384
+
+
+def logit_difference(flip: Any) -> Callable[[Array], Array]:
+    """Mean over sequences of `logit(right) - logit(wrong)` at the last place."""
+
+    def score(logits: Array) -> Array:
+        last = logits[:, -1]
+        taken = [jnp.take_along_axis(last, answer[:, None], axis=1)[:, 0] for answer in (flip.right, flip.wrong)]
+        return jnp.mean(taken[0] - taken[1])
+
+    return score
+
+
+def flipped(lab: Any, name: str, part: str, purpose: str = "circuit") -> tuple[Any, Any]:
+    """A batch of one task of a run's mixture, as the model was trained on it but with true labels; and its flip."""
+    task = getattr(lab.experiments[name].task, part)
+    if part == "coloured":
+        task = replace(task, label_noise=0.0)
+    batch = task.sample(keys.stream(keys.root(0), purpose, TASKS.index(part)), sequences(lab))
+    return batch, task.corrupt(batch, keys.stream(keys.root(0), purpose + " flip", TASKS.index(part)))
+
+
+def over_seeds(lab: Any, name: str, measure: Callable[[Any, Any], Any]) -> Any:
+    """`measure(model, params)` of every seed, leaves `[S, ...]`; one program."""
+    model, params = lab.experiments[name].model, lab.run(name).params
+    return jax.device_get(jax.jit(lambda p: jax.lax.map(lambda one: measure(model, one), p))(params))
+
+
+def effects(lab: Any, part: str, name: str = "mixture") -> Float[np.ndarray, "S L H"]:
+    """Each head set to its output on the flipped sequence, all places: the share of the logit difference that goes."""
+
+    def run() -> np.ndarray:
+        batch, flip = flipped(lab, name, part)
+        score = logit_difference(flip)
+
+        def measure(model: Any, params: Any) -> Array:
+            other = analysis.head_outputs(model, params, flip.batch.inputs)
+            found = analysis.head_effects(model, params, batch.inputs, score, "resample", source=other)
+            return found.towards(score(model.apply(params, flip.batch.inputs)[0]))
+
+        return np.asarray(over_seeds(lab, name, measure))
+
+    return lab.once(("effects", part, name), run)
+
+
+def direct(lab: Any, part: str, name: str = "mixture") -> Float[np.ndarray, "S L H"]:
+    """Path patching to the logits, MLPs frozen: the share that goes straight from the head."""
+
+    def run() -> np.ndarray:
+        batch, flip = flipped(lab, name, part)
+
+        def measure(model: Any, params: Any) -> Array:
+            found = analysis.path_effects(
+                model, params, batch.inputs, flip.batch.inputs, logit_difference(flip), freeze_mlps=True
+            )
+            return found.effect[..., 0]
+
+        return np.asarray(over_seeds(lab, name, measure))
+
+    return lab.once(("direct", part, name), run)
+
+
+def accuracy(lab: Any, part: str, name: str = "mixture", held: Any = ()) -> Float[np.ndarray, " S"]:
+    """Share of right answers at the last place."""
+    batch, _ = flipped(lab, name, part, "accuracy")
+
+    def measure(model: Any, params: Any) -> Array:
+        logits, _ = model.apply(params, batch.inputs, edits=held)
+        return jnp.mean(jnp.argmax(logits[:, -1], -1) == batch.targets[:, -1])
+
+    return np.asarray(over_seeds(lab, name, measure))
+
+
+def excess(lab: Any, name: str = "mixture") -> Float[np.ndarray, " S"]:
+    """Loss of Markov text above its entropy, nats."""
+    return lab.risk(name, "control_excess")
+
+
+# ---- overlap
+
+
+def size_of(lab: Any, name: str = "mixture") -> int:
+    """How many heads make a circuit."""
+    model = lab.experiments[name].model
+    return max(1, round(SHARE * model.num_layers * model.num_heads))
+
+
+def overlaps(lab: Any, one: str, two: str) -> list[circuit_overlap.Overlap]:
+    """Of the circuits of two tasks, by seed."""
+    size = size_of(lab)
+    return [analysis.overlap(a, b, size) for a, b in zip(effects(lab, one), effects(lab, two), strict=True)]
+
+
+def jaccard(lab: Any, one: str, two: str) -> Float[np.ndarray, " S"]:
+    """Of the circuits of two tasks."""
+    return np.array([found.jaccard for found in overlaps(lab, one, two)])
+
+
+def above_control(lab: Any) -> Float[np.ndarray, " S"]:
+    """Jaccard index of the two recall tasks less the mean of theirs with the control."""
+    with_control = (jaccard(lab, "indirect", "control") + jaccard(lab, "coloured", "control")) / 2
+    return jaccard(lab, "indirect", "coloured") - with_control
+
+
+# ---- what the shared heads are for
+
+
+def without(lab: Any, which: str, part: str) -> Float[np.ndarray, " S"]:
+    """What the mean ablation of a set of heads costs: points of accuracy, or nats of the control.
+
+    which: `shared`, in the circuits of both recall tasks; `random`, as many heads of the rest in the same layers.
+    """
+    sets = chosen(lab, which)
+    batch, _ = flipped(lab, "mixture", part, "ablation")
+    model, params = lab.experiments["mixture"].model, lab.run("mixture").params
+
+    def measure(one: Any) -> Array:
+        params, heads = one
+        clean = analysis.head_outputs(model, params, batch.inputs)
+        held = [
+            edits.ablate(
+                layer, "mean", heads[layer][:, None, None],
+                edits.mean_outputs(clean[f"blocks.{layer}.attn.head_out"], per_position=True),
+            )
+            for layer in range(model.num_layers)
+        ]  # fmt: skip
+        before, after = (_quality(model.apply(params, batch.inputs, edits=e)[0], batch, part) for e in ((), held))
+        return before - after if part != "control" else after - before
+
+    return np.asarray(jax.jit(lambda x: jax.lax.map(measure, x))((params, jnp.asarray(sets, jnp.float32))))
+
+
+def _quality(logits: Array, batch: Any, part: str) -> Array:
+    if part == "control":
+        return jnp.sum(losses.next_token(logits, batch) * batch.loss_mask) / jnp.sum(batch.loss_mask)
+    return jnp.mean((jnp.argmax(logits[:, -1], -1) == batch.targets[:, -1]).astype(logits.dtype))
+
+
+def chosen(lab: Any, which: str) -> Bool[np.ndarray, "S L H"]:
+    """The set of heads of each seed."""
+    size, found = size_of(lab), []
+    for seed, (one, two) in enumerate(zip(effects(lab, "indirect"), effects(lab, "coloured"), strict=True)):
+        first, second = circuit_overlap.circuit(one, size), circuit_overlap.circuit(two, size)
+        shared = first & second
+        if which == "random":
+            rest, rng = ~(first | second), np.random.default_rng(seed)
+            drawn = np.zeros_like(shared)
+            for layer in range(len(shared)):
+                free = np.flatnonzero(rest[layer])
+                count = min(int(shared[layer].sum()), len(free))
+                drawn[layer, rng.choice(free, count, replace=False)] = True
+            shared = drawn
+        found.append(shared)
+    return np.array(found)
+
+
+# ---- repair
+
+
+def repaired(lab: Any) -> dict[str, np.ndarray]:
+    """Coloured objects of the model with noisy labels: probability of the true colour, before and after one head's last
+    row is set to the places of the two other colours; the head is chosen on other sequences. Each `[S]`.
+
+    `asked`: the same with the row set to the right colour's place. `null`: the mean over all heads, nothing chosen.
+    """
+    model, params = lab.experiments["noisy"].model, lab.run("noisy").params
+    batches = [flipped(lab, "noisy", "coloured", purpose)[0] for purpose in ("choose", "report")]
+    grid = [(layer, head) for layer in range(model.num_layers) for head in range(model.num_heads)]
+
+    def rows_to(batch: Any, wanted: Array) -> Array:
+        rows = wanted / jnp.sum(wanted, axis=-1, keepdims=True)
+        return jnp.broadcast_to(rows[:, None, None, :], (len(rows), 1, batch.inputs.shape[1], batch.inputs.shape[1]))
+
+    def of_seed(params: Any) -> Any:
+        found = {}
+        for label, batch in zip(("choose", "report"), batches, strict=True):
+            right = batch.positions["right_colour"].astype(jnp.float32)
+            colours = batch.positions["colour"].astype(jnp.float32)
+            for target, wanted in (("others", colours - right), ("asked", right)):
+                probabilities = []
+                for layer in range(model.num_layers):
+
+                    def one(mask: Array, layer: int = layer, wanted: Array = wanted, batch: Any = batch) -> Array:
+                        rows = edits.rows(batch.inputs.shape[1], -1)
+                        held = edits.pattern_mix(layer, mask[:, None, None] * rows, rows_to(batch, wanted))
+                        return _true(model.apply(params, batch.inputs, edits=(held,))[0], batch)
+
+                    probabilities.append(jax.lax.map(one, jnp.eye(model.num_heads)))
+                found[label, target] = jnp.concatenate(probabilities)
+            found[label, "before"] = _true(model.apply(params, batch.inputs)[0], batch)
+        return {"|".join(key): value for key, value in found.items()}
+
+    raw = jax.device_get(jax.jit(lambda p: jax.lax.map(of_seed, p))(params))
+    best = np.argmax(raw["choose|others"], axis=1)
+    seeds = np.arange(len(best))
+    return {
+        "before": np.asarray(raw["report|before"]),
+        "others": np.asarray(raw["report|others"])[seeds, best],
+        "asked": np.asarray(raw["report|asked"])[seeds, np.argmax(raw["choose|asked"], axis=1)],
+        "null": np.asarray(raw["report|others"]).mean(axis=1),
+        "layer": np.array([grid[i][0] for i in best]),
+    }
+
+
+def _true(logits: Array, batch: Any) -> Array:
+    return jnp.mean(jnp.take_along_axis(jax.nn.softmax(logits[:, -1]), batch.targets[:, -1:], axis=1))
+
+
+def repair(lab: Any, what: str) -> Float[np.ndarray, " S"]:
+    """What a repair adds to the probability of the true colour."""
+    found = lab.once(("repair",), lambda: repaired(lab))
+    return found[what] - found["before"]
