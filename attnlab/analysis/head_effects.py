@@ -64,7 +64,7 @@ def head_effects(
       kind: of the ablation; `mean` takes the means over this batch and its positions unless a source is given.
       source: for `resample` (and `mean`): another run's tape with the sites `blocks.*.attn.head_out` (`head_outputs`).
       at: queries at which heads are ablated (`edits.rows`); None = all.
-      chunk: heads of a layer at a time; None = all at once.
+      chunk: heads of a layer at a time; None = one by one, the fastest on a CPU and the least memory.
     """
     layers = attention_layers(model)
     own = ("blocks.*.attn.head_out", "blocks.*.out")
@@ -80,7 +80,7 @@ def head_effects(
             edit = ed.ablate(layer, kind, amount[:, None, None], sources.get(layer), at)
             return score(model.apply(params, inputs, edits=(*settled, edit))[0])
 
-        return jax.lax.map(one, jnp.eye(heads), batch_size=heads if chunk is None else chunk)
+        return jax.lax.map(one, jnp.eye(heads), batch_size=chunk)
 
     none = jnp.full((heads, *jnp.shape(base)), jnp.nan)
     rows = [of_layer(layer) if layer in layers else none for layer in range(model.num_layers)]
