@@ -69,6 +69,12 @@ TASKS = (
     PiecewiseRegression,
     GridQA,
     NeedleCopy,
+    IndirectObject,
+    ColouredObjects,
+    MarkovText,
+    CircuitMixture,
+    KVConflict,
+    MarkedBag,
     Scanpaths,
     OrientationDiet,
 )
