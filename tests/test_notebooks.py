@@ -19,6 +19,8 @@ def test_there_are_notebooks():
         "04_attention_catalogue",
         "05_associative_recall",
         "06_local_linear_attention",
+        "07_edit_a_trained_model",
+        "08_circuits",
     }
     assert {n.stem for n in NOTEBOOKS} >= expected
     assert not list((Path(__file__).parents[1] / "notebooks").glob("*.ipynb.*"))
