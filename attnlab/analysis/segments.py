@@ -89,7 +89,7 @@ def span_score(
 def auc(scores: Float[np.ndarray, " N"], positive: Bool[np.ndarray, " N"]) -> float:
     """Area under the ROC curve: the chance that a positive scores higher than a negative, ties one half."""
     values, labels = np.asarray(scores, float), np.asarray(positive, bool)
-    require(labels.any() and not labels.all(), "positive", labels.mean(), "some, and not all")
+    require(bool(labels.any() and not labels.all()), "positive", labels.mean(), "some, and not all")
     ranks = np.asarray(average_ranks(jnp.asarray(values)), float)
     n, m = labels.sum(), (~labels).sum()
     return float((ranks[labels].sum() - n * (n + 1) / 2) / (n * m))
