@@ -4,6 +4,9 @@ from attnlab.models.factored import Factored as Factored
 from attnlab.models.induction_weights import induction_weights as induction_weights
 from attnlab.models.linear_attention import LinearAttention as LinearAttention
 from attnlab.models.pointer import Pointer as Pointer
+from attnlab.models.probes import AttentionProbe as AttentionProbe
+from attnlab.models.probes import EfficientProbe as EfficientProbe
+from attnlab.models.probes import MeanProbe as MeanProbe
 from attnlab.models.prompts import Circuits as Circuits
 from attnlab.models.reduced import BackcopyReduced as BackcopyReduced
 from attnlab.models.regression_attention import RegressionAttention as RegressionAttention
