@@ -16,16 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 from attnlab.analysis.head_effects import attention_layers
 from attnlab.analysis.ranks import average_ranks
+from attnlab.attention.interaction import alignment_loss as alignment_loss
+from attnlab.attention.interaction import interaction as interaction
 from attnlab.config import require
-
-
-def interaction(
-    weights: Float[Array, "*B H T U"], queries: Bool[Array, "*M T"], keys: Bool[Array, "*N U"]
-) -> Float[Array, ""]:
-    """`I`: mean over heads and `queries` of the mass on `keys` (the same of every sequence, or of each)."""
-    mass = jnp.sum(weights * keys[..., None, None, :], axis=-1)
-    kept = jnp.broadcast_to(queries[..., None, :], mass.shape)
-    return jnp.sum(mass * kept) / jnp.sum(kept)
 
 
 def interactions_of(model: Any, params: Any, inputs: Any, queries: Any, keys: Any) -> Float[Array, " L"]:
@@ -34,19 +27,6 @@ def interactions_of(model: Any, params: Any, inputs: Any, queries: Any, keys: An
     _, tape = model.apply(params, inputs, tape=("blocks.*.attn.weights",))
     found = {layer: interaction(tape[f"blocks.{layer}.attn.weights"], queries, keys) for layer in layers}
     return jnp.stack([found.get(layer, jnp.asarray(jnp.nan)) for layer in range(model.num_layers)])
-
-
-def huber(x: Array, delta: float | Array) -> Array:
-    """`x^2 / 2` up to `delta`, `delta (|x| - delta / 2)` beyond."""
-    size = jnp.abs(x)
-    return jnp.where(size <= delta, 0.5 * x * x, delta * (size - 0.5 * delta))
-
-
-def alignment_loss(
-    measured: Float[Array, " L"], targets: Float[Array, " L"], deltas: float | Float[Array, " L"]
-) -> Float[Array, ""]:
-    """AIA's loss: Huber of `I_l - target_l`, mean over layers. The paper adds it with weight 5 (generation) or 10."""
-    return jnp.mean(huber(measured - targets, deltas))
 
 
 def head_divergence(

@@ -108,7 +108,8 @@ class _Var:
     rule: VarRule
 
     def __call__(self, weights, value, inputs):
-        return var_weights(weights, *value, self.rule)
+        visual, sinks = value
+        return var_weights(weights, visual, sinks, self.rule)
 
 
 def looks_at_image(

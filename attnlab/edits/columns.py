@@ -76,7 +76,8 @@ def _by_size(logits, strength, inputs):
 
 
 def _by_distance(logits, strength, inputs):
-    seen = jnp.tri(*logits.shape[-2:], logits.shape[-1] - logits.shape[-2], dtype=bool)
+    queries, keys = logits.shape[-2:]
+    seen = jnp.tri(queries, keys, keys - queries, dtype=bool)
     mean = jnp.mean(logits, axis=-1, keepdims=True, where=seen)
     return logits + strength * jnp.abs(logits - mean)
 

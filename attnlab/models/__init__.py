@@ -13,4 +13,5 @@ from attnlab.models.regression_attention import RegressionAttention as Regressio
 from attnlab.models.streams import FixedStream as FixedStream
 from attnlab.models.streams import RandomStream as RandomStream
 from attnlab.models.streams import StaticEmbedding as StaticEmbedding
+from attnlab.models.tapped import Tapped as Tapped
 from attnlab.models.transformer import Transformer as Transformer

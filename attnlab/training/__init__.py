@@ -1,5 +1,6 @@
 """Training: many seeds, fused steps, uneven records, resumable."""
 
+from attnlab.training.aligned import Aligned as Aligned
 from attnlab.training.cells import Cell as Cell
 from attnlab.training.cells import grid as grid
 from attnlab.training.distill import Distilled as Distilled

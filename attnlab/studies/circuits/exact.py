@@ -20,13 +20,19 @@ from toy_tasks import CircuitMixture
 def exact(lab: Any) -> dict[str, float]:
     """Largest errors, over all heads, of one untrained model each; scores are logit differences of a batch of 48."""
     task = CircuitMixture()
-    sizes = {"vocab_size": task.vocab_size, "length": task.length, "num_layers": 3, "num_heads": 4, "width": 32}
+    sizes: dict[str, Any] = {
+        "vocab_size": task.vocab_size,
+        "length": task.length,
+        "num_layers": 3,
+        "num_heads": 4,
+        "width": 32,
+    }
     plain = Transformer(**sizes, no_mlp=(0, 1, 2), norm="none", init_kind="scaled")
     normed = Transformer(**sizes)
     batch = task.sample(keys.stream(keys.root(0), "exact"), 48)
     flip = task.corrupt(batch, keys.root(1))
-    score = logit_difference(flip)
-    runs = batch.inputs, flip.batch.inputs
+    score: Any = logit_difference(flip)
+    runs: Any = batch.inputs, flip.batch.inputs
     p, n = plain.init(jax.random.key(0)), normed.init(jax.random.key(1))
     return {
         "arrives": _arrives(plain, p, runs),
@@ -55,7 +61,7 @@ def _arrives(model: Any, params: Any, runs: Any) -> float:
 
 def _direct(model: Any, params: Any, runs: Any, score: Any) -> float:
     """The direct effects of all heads and of the embedding against the whole change of the score."""
-    found = analysis.path_effects(model, params, *runs, score)
+    found = analysis.path_effects(model, params, runs[0], runs[1], score)
     first, second = (model.apply(params, x, tape=("embed",))[1]["embed"] for x in runs)
     embedding = score((second - first) @ params["unembed"])
     return float(jnp.abs(jnp.sum(found.patched - found.clean) + embedding - (found.corrupt - found.clean)))

@@ -61,10 +61,8 @@ def _masks(lab: Any, name: str) -> Figure:
 
 
 def _kinds(lab: Any, name: str) -> Figure:
-    worst = {
-        f"{kind}{', decoding only' if decoding else ''}": masks.singles(lab, name, kind, decoding)
-        for kind, decoding in (*((kind, False) for kind in masks.KINDS), ("uniform", True))
-    }
+    worst = {str(kind): masks.singles(lab, name, kind) for kind in masks.KINDS}
+    worst["uniform, decoding only"] = masks.singles(lab, name, "uniform", True)
     panels = {
         f"layer {layer}: accuracy without its worst head": {k: x[:, layer].min(axis=1) for k, x in worst.items()}
         for layer in range(masks.scores(lab, name).shape[1])
