@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,8 +121,9 @@ class OrientationDiet:
         gap, off = logits - batch.targets, logits - self.oracle(batch)
         return {"mse": jnp.mean(gap * gap), "excess": jnp.mean(off * off)}
 
-    def arrays(self, key: Key[Array, ""], count: int, size: int, odd_vertical: bool) -> Arrays:
-        """`B = count` arrays of `size` items in distinct cells, one of them odd: V among O if `odd_vertical`.
+    def arrays(self, key: Key[Array, ""], count: int, size: int, odd_vertical: Any) -> Arrays:
+        """`B = count` arrays of `size` items in distinct cells, one of them odd: V among O if `odd_vertical`
+        (a bool, or a traced one).
 
         Raises:
           ValueError: more items than cells.
@@ -135,4 +136,4 @@ class OrientationDiet:
         places = middle + jax.random.uniform(jitter_key, (count, size, 2), minval=-SPREAD, maxval=SPREAD)
         target = jax.random.randint(target_key, (count,), 0, size)
         odd = jnp.arange(size) == target[:, None]
-        return Arrays(odd if odd_vertical else ~odd, places, target)
+        return Arrays(odd == odd_vertical, places, target)

@@ -17,6 +17,7 @@ from attnlab.studies.reproduce import FIGURES, REPORT, reproduce
 from attnlab.studies.visual_search import distractors, scanning, searching
 from attnlab.studies.visual_search.denoiser import Denoiser
 from attnlab.studies.visual_search.experiments import STOPS, experiments
+from attnlab.studies.visual_search.rates import Falling
 
 STUDY = find("visual-search")
 
@@ -42,11 +43,12 @@ def test_the_table_is_sound():
 def test_the_runs_are_what_the_study_says():
     for preset in ("laptop", "evening"):
         found = experiments(preset)
-        assert {name for name in found if name.startswith("pointer")} == {f"pointer {stop}" for stop in STOPS}
-        for stop in STOPS:
+        stops = STOPS if preset == "evening" else ("zero", "none")
+        assert {name for name in found if name.startswith("pointer")} == {f"pointer {stop}" for stop in stops}
+        for stop in stops:
             e = found[f"pointer {stop}"]
             assert e.model.stop == stop and e.task.count_stops == (stop != "none") and e.most_seeds == 3
-            assert (e.task.fewest, e.task.most) == (6, 12)
+            assert (e.task.fewest, e.task.most) == (6, 12) and e.optimizer.steps == e.steps
         assert [found[f"diet {d}"].task.share for d in searching.DIETS] == [0.9, 0.5, 0.1]
         longest = 1 + max(distractors.HERRINGS) + found["herrings"].task.num_others + max(distractors.PRIMES) + 1
         assert found["herrings"].model.length == longest
@@ -106,23 +108,17 @@ def test_searches_whose_length_is_known(rule, monkeypatch):
 
 def test_exchanging_the_kinds_exchanges_the_diets():
     """O among V on 80 % V is V among O on 20 % V, for exact posterior means, drawn."""
-    means = {
-        share: jax.jit(
-            lambda key, share=share: jnp.stack(
-                [
-                    jnp.mean(
-                        1.0
-                        * searching.fixations(
-                            tt.OrientationDiet(share), tt.OrientationDiet(share).denoise, "drawn", key, 2000, 8, odd
-                        )
-                    )
-                    for odd in (False, True)
-                ]
-            )
-        )(jax.random.key(1))
-        for share in (0.2, 0.8)
-    }
-    np.testing.assert_allclose(means[0.8], means[0.2][::-1], atol=4 * 2.3 * np.sqrt(2 / 2000))
+
+    @jax.jit
+    def both(key):
+        def mean(share, odd):
+            task = tt.OrientationDiet(share)
+            return jnp.mean(1.0 * searching.fixations(task, task.denoise, "drawn", key, 2000, 8, odd))
+
+        return jnp.array([[mean(share, odd) for odd in (False, True)] for share in (0.2, 0.8)])
+
+    means = np.asarray(both(jax.random.key(1)))
+    np.testing.assert_allclose(means[1], means[0][::-1], atol=4 * 2.3 * np.sqrt(2 / 2000))
 
 
 def test_slopes_and_their_asymmetry():
@@ -146,6 +142,17 @@ def test_one_sharpness_is_found_where_there_is_one():
     for over in ("herrings", "primes"):
         assert (distractors.largest_rise(lab, over, "correct") < 0).all()
         assert (distractors.fall(lab, over, "correct") > 0).all() and (distractors.fall(lab, over) == 0).all()
+
+
+def test_the_rate_falls_along_half_a_cosine():
+    """Against AdamW at the rate of that step, gradients that are always 1."""
+    gradient, params = jnp.ones(3), jnp.zeros(3)
+    rule = Falling(0.1, 4).transform()
+    state = rule.init(params)
+    for t in range(6):
+        update, state = rule.update(gradient, state, params)
+        wanted = -0.1 * (1 + np.cos(np.pi * min(t, 4) / 4)) / 2  # Adam's first moments over root of second: 1
+        np.testing.assert_allclose(update, np.full(3, wanted), atol=1e-6)
 
 
 def test_the_denoiser_is_two_layers_each_way(key):

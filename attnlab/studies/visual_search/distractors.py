@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 import toy_tasks as tt
 from attnlab import keys
 from attnlab.attention import softmax
 
 HERRINGS, PRIMES = (1, 2, 4, 8), (0, 1, 2, 4, 8)
+SETTINGS = ((1, 0.5, 2.0), (2, 0.9, 4.0), (4, 0.5, 4.0), (8, 0.9, 2.0))  # r, cosine, norm
 HAND = tuple(
     tt.DistractorRecall(num_herrings=r, num_others=0, num_primes=p, cosine=c, norm=n)
-    for r in HERRINGS
     for p in (0, 4)
-    for c in (0.5, 0.9)
-    for n in (2.0, 4.0)
+    for r, c, n in SETTINGS
 )
 
 
@@ -27,11 +29,7 @@ def hand_set(lab: Any) -> dict[str, np.ndarray]:
     `gap`, the largest difference in any sequence, `primed` the same over the cases with primes."""
     measured, formula, gaps = [], [], []
     for task in HAND:
-        batch = task.sample(keys.stream(keys.root(0), "herrings"), 64)
-        k, v = np.split(np.asarray(batch.inputs)[:, None, :-1], [task.dim], axis=-1)  # one head
-        q = np.asarray(batch.inputs)[:, None, -1:, : task.dim]
-        out = np.asarray(jax.jit(lambda q, k, v: softmax.apply({}, q, k, v).out)(q, k, v))[:, 0, 0]
-        right = np.take_along_axis(out, np.asarray(batch.targets)[:, -1:], axis=1)[:, 0]
+        right = np.asarray(jax.jit(partial(_on_the_right_value, task))(keys.stream(keys.root(0), "herrings")))
         measured.append(right.mean())
         formula.append(task.correct())
         gaps.append(np.abs(right - task.correct()).max())
@@ -43,6 +41,13 @@ def hand_set(lab: Any) -> dict[str, np.ndarray]:
         "gap": gap[~with_primes].max(),
         "primed": gap[with_primes].max(),
     }
+
+
+def _on_the_right_value(task: tt.DistractorRecall, key: Any) -> Float[Array, " B"]:
+    batch = task.sample(key, 64)
+    k, v = jnp.split(batch.inputs[:, None, :-1], [task.dim], axis=-1)  # one head
+    out = softmax.apply({}, batch.inputs[:, None, -1:, : task.dim], k, v).out[:, 0, 0]
+    return jnp.take_along_axis(out, batch.targets[:, -1:], axis=1)[:, 0]
 
 
 def curve(lab: Any, over: str) -> dict[str, np.ndarray]:

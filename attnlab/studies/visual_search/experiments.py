@@ -10,6 +10,7 @@ from attnlab.studies.measured import Experiment
 from attnlab.studies.visual_search import distractors, scanning, searching
 from attnlab.studies.visual_search.denoiser import Denoiser
 from attnlab.studies.visual_search.figures import figures as figures
+from attnlab.studies.visual_search.rates import Falling
 from attnlab.training import adamw
 
 THEORY = {"ideal": searching.ideal, "searcher": scanning.searcher, "hand_set": distractors.hand_set}
@@ -21,11 +22,11 @@ class Scale:
     """A size: the pointer's width and steps, those of denoisers and of the head."""
 
     width: int = 48
-    steps: int = 2000
-    batch_size: int = 32
+    steps: int = 8000
+    batch_size: int = 64
     diet_steps: int = 2000
     head_steps: int = 600
-    rate: float = 2e-3
+    rate: float = 3e-3
     fewest: int = 6
     most: int = 12
 
@@ -33,7 +34,8 @@ class Scale:
         """Scanpaths; without a stop only fixations count."""
         task = tt.Scanpaths(self.fewest, self.most, count_stops=stop != "none")
         model = Pointer(task.dim, self.width, stop=stop)  # pyright: ignore[reportArgumentType]
-        return Experiment(task, model, adamw(self.rate), self.steps, self.batch_size, most_seeds=3)
+        steps = self.steps if stop != "none" else self.steps // 10  # no length of training gives it an end
+        return Experiment(task, model, Falling(self.rate, steps), steps, self.batch_size, most_seeds=3)
 
     def diet(self, share: float) -> Experiment:
         """Single bars with so many vertical ones."""
@@ -56,12 +58,13 @@ class Scale:
 
 SMOKE = Scale(16, 30, 8, 40, 20, most=7)
 LAPTOP = Scale()
-EVENING = Scale(96, 10_000, 64, 10_000, 2000, 1e-3)
+EVENING = Scale(96, 30_000, 128, 10_000, 2000, 1e-3)
 
 
 def experiments(preset: str) -> dict[str, Experiment]:
     """The runs of a preset by name."""
     scale = {"smoke": SMOKE, "laptop": LAPTOP, "evening": EVENING}[preset]
-    found = {f"pointer {stop}": scale.pointer(stop) for stop in (STOPS[:1] if preset == "smoke" else STOPS)}
+    stops = {"smoke": ("zero",), "laptop": ("zero", "none")}.get(preset, STOPS)
+    found = {f"pointer {stop}": scale.pointer(stop) for stop in stops}
     found |= {f"diet {name}": scale.diet(share) for name, share in searching.DIETS.items()}
     return found | {"herrings": scale.herrings()}

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 import toy_tasks as tt
 from attnlab import keys
 from attnlab.studies.visual_search.denoiser import denoised
+from toy_tasks.gaussian import normal
 
 SIZES = (4, 8, 16, 32)
 NEAR, FAR = 0.3, 0.1  # noise at the place that is looked at, and per cell of distance
@@ -31,41 +32,45 @@ See = Callable[[Array], Array]
 
 
 def fixations(
-    task: tt.OrientationDiet, see: See, rule: Rule, key: Any, count: int, size: int, odd_vertical: bool
+    task: tt.OrientationDiet, see: See, rule: Rule, key: Any, count: int, size: int, odd_vertical: Any
 ) -> Int[Array, " B"]:
-    """How many fixations each of `B = count` searches for the odd item takes, itself included."""
-    array_key, path_key = jax.random.split(key)
+    """How many fixations each of `B = count` searches for the odd item takes, itself included.
+
+    `odd_vertical`: whether V among O is searched; may be traced.
+    """
+    array_key, noise_key, draw_key = jax.random.split(key, 3)
     arrays = task.arrays(array_key, count, size, odd_vertical)
     clean = jnp.asarray(task.clean, jnp.float32)
-    query, other = (see(clean[kind]) for kind in (int(odd_vertical), 1 - int(odd_vertical)))
+    odd = jnp.asarray(odd_vertical, jnp.int32)
+    query, other = see(clean[odd]), see(clean[1 - odd])
     scale = CONTRAST / (query @ query - other @ query) if rule == "drawn" else 1.0
     answers = clean[arrays.vertical.astype(jnp.int32)]
+    noise = normal(noise_key, (size, *answers.shape))  # one field per fixation
+    luck = jax.random.gumbel(draw_key, (size, count, size)) if rule == "drawn" else jnp.zeros((size, 1, 1))
 
-    def look(state, turn):
+    def look(state, fresh):
         here, visited, found, taken = state
-        noise_key, draw_key = jax.random.split(jax.random.fold_in(path_key, turn))
         away = jnp.linalg.norm(arrays.places - here[:, None], axis=-1)
-        seen = answers + (NEAR + FAR * away)[..., None] * jax.random.normal(noise_key, answers.shape)
-        attention = jnp.where(visited, -jnp.inf, scale * (see(seen) @ query))
-        if rule == "drawn":
-            attention = attention + jax.random.gumbel(draw_key, attention.shape)
+        seen = answers + (NEAR + FAR * away)[..., None] * fresh[0]
+        attention = jnp.where(visited, -jnp.inf, scale * (see(seen) @ query) + fresh[1])
         chosen = jnp.argmax(attention, axis=-1)
         here = jnp.take_along_axis(arrays.places, chosen[:, None, None], axis=1)[:, 0]
         visited = visited | (jnp.arange(size) == chosen[:, None])
         return (here, visited, found | (chosen == arrays.target), taken + ~found), None
 
     start = (jnp.zeros((count, 2)), jnp.zeros((count, size), bool), jnp.zeros(count, bool), jnp.zeros(count, jnp.int32))
-    return jax.lax.scan(look, start, jnp.arange(size))[0][3]
+    return jax.lax.scan(look, start, (noise, luck))[0][3]
 
 
 def mean_fixations(task: tt.OrientationDiet, see: See, rule: Rule, count: int) -> Float[Array, "2 N"]:
-    """Means over searches for every size of array: O among V (row 0), V among O (row 1)."""
+    """Means over searches for every size of array: O among V (row 0), V among O (row 1), with the same noise."""
     root = keys.stream(keys.root(0), "search")
 
-    def one(odd_vertical: bool, size: int) -> Array:
-        return jnp.mean(fixations(task, see, rule, jax.random.fold_in(root, size), count, size, odd_vertical) * 1.0)
+    def one(odd_vertical: Array) -> Array:
+        each = [fixations(task, see, rule, jax.random.fold_in(root, n), count, n, odd_vertical) for n in SIZES]
+        return jnp.stack([jnp.mean(taken * 1.0) for taken in each])
 
-    return jnp.stack([jnp.stack([one(odd, size) for size in SIZES]) for odd in (False, True)])
+    return jax.lax.map(one, jnp.array([False, True]))
 
 
 def slopes(means: Any) -> np.ndarray:
@@ -83,7 +88,7 @@ def asymmetry(means: Any) -> np.ndarray:
 
 def searches(lab: Any) -> int:
     """How many searches are behind a mean."""
-    return {"smoke": 32, "laptop": 500}.get(lab.preset, 2000)
+    return {"smoke": 32, "laptop": 1000}.get(lab.preset, 4000)
 
 
 def learned(lab: Any, diet: str, readout: str, rule: Rule) -> np.ndarray:
