@@ -24,5 +24,8 @@ def reference(task: tt.GridQA) -> Transformer:
 def experiments(preset: str) -> dict[str, Experiment]:
     """The runs of a preset by name."""
     task, batch = tt.GridQA(), 16 if preset == "smoke" else 128
-    tasks = {"plain": task, "two tokens": replace(task, two_tokens=True)}
-    return {name: Experiment(one, reference(one), adamw(RATE), STEPS[preset], batch) for name, one in tasks.items()}
+    two = replace(task, two_tokens=True)
+    return {
+        "plain": Experiment(task, reference(task), adamw(RATE), STEPS[preset], batch),
+        "two tokens": Experiment(two, reference(two), adamw(RATE), STEPS[preset], batch, most_seeds=3),
+    }

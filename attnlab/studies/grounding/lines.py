@@ -14,7 +14,7 @@ from attnlab.studies.grounding import planted_methods as on_sinks
 from attnlab.studies.grounding.subject import Curve, Subject, asked, nothing
 
 SIZES = {"smoke": (128, 512)}  # sequences to choose on and to report on
-CHOSEN, REPORTED = 2048, 8192
+CHOSEN, REPORTED = 1024, 4096
 
 
 def _first(subject: Subject) -> Any:
@@ -58,7 +58,9 @@ STEPS = (0.0, 0.35, 0.7, 1.4, 2.8)
 SALIENCIES = (0.0, 1.0, 4.0, 16.0, 64.0)
 CROPS = (8.0, 6.0, 4.0, 2.0, 1.0)
 
+RULES = tuple(np.linspace(-2, 8, 81).tolist())
 LINES: dict[str, Line] = {
+    "rule": Line("argmax [w log prior + evidence]", methods.rule, RULES),
     "vhr": Line("VHR, upper half of heads (factor)", methods.reinforced, FACTORS, heads.upper),
     "vhr_lower": Line("VHR, lower half (control)", methods.reinforced, FACTORS, heads.lower),
     "vhr_last": Line("VHR in the answering row", methods.reinforced_last, FACTORS, heads.upper),

@@ -15,6 +15,11 @@ from attnlab.studies.grounding.subject import Answer, Subject
 from toy_tasks.base import Batch
 
 
+def rule(subject: Subject, batch: Batch, found: Any) -> Answer:
+    """No model: the exact rule with the prior to the power of the dose. Its line is the frontier on these pictures."""
+    return lambda weight: jnp.log(subject.task.weighted(batch, weight) + 1e-30)
+
+
 def reinforced(subject: Subject, batch: Batch, heads: Array) -> Answer:
     """VHR: the outputs of the chosen heads times the dose, at every query."""
 

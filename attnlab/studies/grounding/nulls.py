@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from attnlab import edits as ed
 from attnlab import keys
@@ -34,14 +34,14 @@ def best_of(differences: Float[Array, "K n"], key: Array, draws: int = DRAWS) ->
     return {"gain": jnp.max(means), "best": jnp.argmax(means), "null": jnp.quantile(chance, 0.95)}
 
 
-def _heads(subject: Subject, method: str, doses: tuple[float, ...]) -> tuple[Array, Array]:
+def _heads(subject: Subject, doses: tuple[float, ...]) -> tuple[Array, Array]:
     """Every single head with every dose: masks `[K, L, H]` and doses `[K]`."""
     shape = subject.model.num_layers, subject.model.num_heads
     masks = jnp.eye(shape[0] * shape[1]).reshape(-1, *shape)
     return jnp.repeat(masks, len(doses), axis=0), jnp.tile(jnp.asarray(doses), len(masks))
 
 
-def _logits(subject: Subject, method: str, batch: Batch, mask: Array, dose: Array) -> Array:
+def _logits(subject: Subject, method: str, batch: Batch, plain: Array, mask: Array, dose: Array) -> Array:
     """Logits with one method on the heads of the mask."""
 
     def make(n: int) -> Any:
@@ -49,7 +49,7 @@ def _logits(subject: Subject, method: str, batch: Batch, mask: Array, dose: Arra
         return ed.act(n, None, dose, chosen) if method == "act" else ed.tune_first(n, dose, chosen)
 
     if method == "softpag":
-        return ed.guided(subject.ask(batch.inputs), weakened(subject, batch.inputs, dose * mask), 1.0)
+        return ed.guided(plain, weakened(subject, batch.inputs, dose * mask), 1.0)
     return subject.ask(batch.inputs, subject.each(make))
 
 
@@ -57,19 +57,21 @@ def searched(model: Any, params: Any, task: Any, sequences: int, method: str, do
     """The probe: `best_of` single heads and doses in accuracy (`softpag`: in conflict) on the sequences for choosing,
     and `held`, the gain of the same candidate on those that are reported."""
     subject = Subject(model, params, task, sequences, 2 * sequences)
-    masks, values = _heads(subject, method, doses)
+    masks, values = _heads(subject, doses)
 
-    def differences(batch: Batch, where: Bool[Array, " n"], mask: Array, dose: Array) -> Array:
-        edited, plain = _logits(subject, method, batch, mask, dose), subject.ask(batch.inputs)
-        right = [judge(task, x, batch)["right"].astype(jnp.float32) for x in (edited, plain)]
-        return (right[0] - right[1]) * where * (where.size / jnp.sum(where))
+    def differences(batch: Batch) -> Any:
+        where = in_conflict(batch) if method == "softpag" else jnp.ones(len(batch.inputs), bool)
+        plain = subject.ask(batch.inputs)
 
-    def counted(batch: Batch) -> Array:
-        return in_conflict(batch) if method == "softpag" else jnp.ones(len(batch.inputs), bool)
+        def of(pair: tuple[Array, Array]) -> Float[Array, " n"]:
+            edited = _logits(subject, method, batch, plain, *pair)
+            right = [judge(task, x, batch)["right"].astype(jnp.float32) for x in (edited, plain)]
+            return (right[0] - right[1]) * where * (where.size / jnp.sum(where))
 
-    chosen, reported = subject.choosing(), subject.reporting()
-    table = jax.lax.map(lambda pair: differences(chosen, counted(chosen), *pair), (masks, values))
+        return of
+
+    table = jax.lax.map(differences(subject.choosing()), (masks, values))
     found = best_of(table, keys.stream(keys.root(0), "analysis", 1))
     best = found["best"]
-    held = jnp.mean(differences(reported, counted(reported), masks[best], values[best]))
+    held = jnp.mean(differences(subject.reporting())((masks[best], values[best])))
     return found | {"held": held, "dose": values[best]}
