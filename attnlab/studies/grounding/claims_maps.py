@@ -78,9 +78,22 @@ LOOKING = (
         source="CARVE (2509.06461)", trust="memory", **OPEN,
     ),
     claim(
-        "look.size", "Errors are errors of sight: with half the noise accuracy rises.",
-        "accuracy at noise .4 less at .8", by("sharper", 0.4), (0.1, None), "the best rule gains more than that",
-        source="derived", trust="derived",
+        "look.size", "Errors are errors of sight: with half the noise accuracy rises by ten points.",
+        "accuracy at noise .4 less at .8", by("sharper", 0.4), (0.1, None), "the best rule gains .209",
+        source="derived", trust="derived", **OPEN,
+    ),
+    *(
+        claim(
+            f"look.frozen_{which}", told, f"{quantity} at noise .4 less at .8", by("sharper", 0.4, which), allowed,
+            "two standard errors of a difference of independent pictures", source="derived", trust="derived",
+            predicted=by("sharper_rule", 0.4, which),
+        )
+        for which, told, quantity, allowed in (
+            ("accuracy", "It rises by what a rule gains that still weighs the prior as for the old noise.",
+             "accuracy", (0.0707, 0.1107)),
+            ("hallucination", "And hallucination rises: better sight, the prior as heavy as before.",
+             "hallucination", (0.015, 0.085)),
+        )
     ),
 )  # fmt: skip
 

@@ -162,15 +162,29 @@ def entropy_kept(lab: Any) -> np.ndarray:
     return reported(lab, "tuned", methods.tuned_entropy)["change"]
 
 
-def sharper(noise: float) -> Any:
-    """What accuracy gains when colours are seen with less noise than in training."""
+def sharper(noise: float, which: str = "accuracy") -> Any:
+    """What a number gains when colours are seen with less noise than in training."""
 
     def measure(lab: Any) -> np.ndarray:
         task = replace(asked(lab.experiments["plain"].task), noise=noise)
         curve = Curve(task, LINES["vhr"].method, (1.0,), _no_heads, reported=SHARP)
-        return lab.probe("plain", curve, label=("noise", noise))["accuracy"][:, 0] - base(lab, "accuracy")
+        return lab.probe("plain", curve, label=("noise", noise))[which][:, 0] - base(lab, which)
 
     return measure
+
+
+def sharper_rule(noise: float, which: str = "accuracy") -> Any:
+    """The same of the rule that was best in training and does not know that the noise has changed, exact.
+
+    It adds `σ² log prior` to the colours with the old `σ`: at the new one its weight of the prior is `(σ / σ_new)²`.
+    """
+
+    def predict(lab: Any) -> float:
+        task = lab.experiments["plain"].task
+        frozen = replace(task, noise=noise).bayes_frontier([(task.noise / noise) ** 2])
+        return float(getattr(frozen, which)[0] - getattr(bayes(lab), which)[0])
+
+    return predict
 
 
 SHARP = 4096
