@@ -13,6 +13,7 @@ from attnlab.studies.icl_regression import STUDY as _icl_regression
 from attnlab.studies.injectivity import STUDY as _injectivity
 from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
 from attnlab.studies.local_linear import STUDY as _local_linear
+from attnlab.studies.probing import STUDY as _probing
 from attnlab.studies.retrieval_heads import STUDY as _retrieval_heads
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 from attnlab.studies.state_tracking import STUDY as _state_tracking
@@ -36,6 +37,7 @@ STUDIES = (
     _retrieval_heads,
     _circuits,
     _grounding,
+    _probing,
 )
 
 
