@@ -128,6 +128,15 @@ PLANTED = (
         (0.02, None), "as asked", source="VAR (2503.03321)", **OPEN,
     ),
     claim(
+        "var.rule", "It takes back little: a row that sinks have captured fails the rule and is left alone.",
+        "share of the rise of hallucination, p = 0", by("recovered", "planted_var", 0.0), (None, 0.25),
+        "the rule leaves out rows with more than half of their visual mass on sinks", source="this project", **OPEN,
+    ),
+    claim(
+        "var.no_rule", "In every row it takes most of it back.", "share of the rise of hallucination, p = 0",
+        by("recovered", "planted_var_all", 0.0), (0.5, None), "as was asked of ACT", source="this project", **OPEN,
+    ),
+    claim(
         "act.planted", "ACT on planted sinks takes back most of what they did.",
         "share of the rise of hallucination, β = 0", by("recovered", "planted_act", 0.0), (0.5, None),
         "half was asked for (of accuracy, another task)", source="ACT (2406.15765)", **OPEN,

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from attnlab.edits.calibrate import VarRule
 from attnlab.studies.grounding import heads, methods, planted
 from attnlab.studies.grounding import planted_methods as on_sinks
 from attnlab.studies.grounding.subject import Curve, Subject, asked, nothing
@@ -59,6 +60,7 @@ SALIENCIES = (0.0, 1.0, 4.0, 16.0, 64.0)
 CROPS = (8.0, 6.0, 4.0, 2.0, 1.0)
 
 RULES = tuple(np.linspace(-2, 8, 81).tolist())
+EVERY_ROW = VarRule(most_on_sinks=1.0, least_visual=0.0)
 LINES: dict[str, Line] = {
     "rule": Line("argmax [w log prior + evidence]", methods.rule, RULES),
     "vhr": Line("VHR, upper half of heads (factor)", methods.reinforced, FACTORS, heads.upper),
@@ -79,7 +81,9 @@ LINES: dict[str, Line] = {
     "contrast": Line("contrast with a blank picture (w)", methods.contrasted, WEIGHTS, neutral=0.0),
     "harsanyi": Line("INTER, Harsanyi (w)", methods.interacted(), WEIGHTS, neutral=0.0),
     "harsanyi_silent": Line("INTER, no question at all (w)", methods.interacted(True), WEIGHTS, neutral=0.0),
-    "planted_var": Line("VAR (p)", on_sinks.redistributed, SHARES, planted.prepare, roomy=True),
+    "planted_var": Line("VAR (p)", on_sinks.redistributed(VarRule()), SHARES, planted.prepare, roomy=True),
+    "planted_var_all": Line("VAR without its rule (p)", on_sinks.redistributed(EVERY_ROW), SHARES, planted.prepare,
+                            roomy=True),
     "planted_act": Line("ACT (β)", on_sinks.calibrated, SHARES, planted.prepare, roomy=True),
     "planted_deleted": Line("keys taken out", on_sinks.deleted, (0, 1, 2), planted.prepare, 0.0, roomy=True),
     "gift": Line("GIFT (α)", on_sinks.followed, SALIENCIES, planted.prepare_one, 0.0,
@@ -103,7 +107,7 @@ UNPLANTED = (
     "contrast",
     "harsanyi",
 )
-PLANTED = ("planted_var", "planted_act", "gift", "gift_raw", "carve", "carve_raw")
+PLANTED = ("planted_var", "planted_var_all", "planted_act", "gift", "gift_raw", "carve", "carve_raw")
 SMOKE = ("vhr", "contrast", "planted_var", "gift")
 
 

@@ -5,6 +5,7 @@ Doses of 1 (VAR, ACT), 0 (GIFT, keys taken out) and of all patches (CARVE) leave
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,10 +22,16 @@ from toy_tasks.base import Batch
 RIDGE = 1e-3  # of relative maps; patches have a mass of .1 on the mean
 
 
-def redistributed(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
-    """VAR: dose p, the sinks found by their coordinates, answering row, the rows that its rule selects."""
-    plant = planted(subject, sinks_of(batch), found["strength"])
-    return _redistributed(subject, batch, plant, found["dims"])
+def redistributed(rule: VarRule) -> Any:
+    """VAR: dose p, the sinks found by their coordinates, answering row; the rule says which heads and sequences."""
+
+    def method(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
+        plant = planted(subject, sinks_of(batch), found["strength"])
+        streams = stream_into(subject, batch.inputs, plant)
+        held = [found_sinks(streams[n], found["dims"]) for n in subject.layers]
+        return lambda keep: subject.ask(batch.inputs, (*plant, *_var(subject, held, replace(rule, keep=keep))))
+
+    return method
 
 
 def redistributed_unplanted(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:
@@ -32,20 +39,10 @@ def redistributed_unplanted(subject: Subject, batch: Batch, found: dict[str, Arr
     first = jnp.broadcast_to(jnp.arange(subject.task.length) == 0, batch.inputs.shape[:2])
     held = [first] * subject.model.num_layers
 
-    def answer(keep: Any) -> Array:
-        return subject.ask(batch.inputs, _var(subject, held, keep))
-
-    return answer
+    return lambda keep: subject.ask(batch.inputs, _var(subject, held, VarRule(keep)))
 
 
-def _redistributed(subject: Subject, batch: Batch, plant: Any, dims: Array) -> Answer:
-    streams = stream_into(subject, batch.inputs, plant)
-    held = [found_sinks(streams[n], dims) for n in subject.layers]
-    return lambda keep: subject.ask(batch.inputs, (*plant, *_var(subject, held, keep)))
-
-
-def _var(subject: Subject, sinks: Any, keep: Any) -> tuple[Edit, ...]:
-    rule = VarRule(keep=keep)
+def _var(subject: Subject, sinks: Any, rule: VarRule) -> tuple[Edit, ...]:
     return subject.each(lambda n: ed.var(n, subject.patches, sinks[n][:, None, None, :], rule, subject.last))
 
 
