@@ -16,6 +16,7 @@ from toy_tasks.graph_walk import GraphWalk
 from toy_tasks.grid_law import Frontier
 from toy_tasks.grid_qa import GridQA, Scene
 from toy_tasks.groups import Group
+from toy_tasks.in_context_maps import InContextMaps
 from toy_tasks.indirect_object import IndirectObject
 from toy_tasks.induction import Induction
 from toy_tasks.kv_conflict import KVConflict
@@ -77,6 +78,7 @@ TASKS = (
     MarkedBag,
     Scanpaths,
     OrientationDiet,
+    InContextMaps,
 )
 
 __all__ = [
@@ -101,6 +103,7 @@ __all__ = [
     "GraphWalk",
     "GridQA",
     "Group",
+    "InContextMaps",
     "IndirectObject",
     "Induction",
     "KVConflict",
