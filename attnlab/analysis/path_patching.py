@@ -88,7 +88,7 @@ def path_effects(
     at: Bool[Array, "T 1"] | None = None,
     chunk: int | None = None,
 ) -> PathEffects:
-    """The effect of every path from a head to one of `receivers`. Pure; one trace for all senders.
+    """The effect of every path from a head to one of `receivers`. Pure; one trace for all senders and all receivers.
 
     Args:
       clean, corrupt: inputs of the two runs, of one shape. score: `logits -> number`.
@@ -105,14 +105,18 @@ def path_effects(
     other_logits, other = model.apply(params, corrupt, tape=("blocks.*.attn.head_out",))
     base = score(logits)
 
+    heard = [r for r in chosen if isinstance(r, Receiver)]
+    gates = jnp.stack([_gate(r, model) for r in heard]) if heard else None
+
     def of_sender(sender: Array) -> Array:
         arrived, direct = _arriving(model, params, clean, cached, other, sender, chosen, freeze_mlps, at)
-        return jnp.stack(
-            [
-                score(direct) if isinstance(r, str) else patched_score(model, params, clean, score, (r,), arrived)
-                for r in chosen
-            ]
-        )
+
+        def of_receiver(gate: Array) -> Array:
+            held = [tape.replace(site, value, _opened(gate, site)) for site, value in arrived.items()]
+            return score(model.apply(params, clean, edits=held)[0])
+
+        scores = iter(() if gates is None else jax.lax.map(of_receiver, gates))
+        return jnp.stack([score(direct) if isinstance(r, str) else next(scores) for r in chosen])
 
     senders = jnp.eye(len(layers) * model.num_heads).reshape(-1, len(layers), model.num_heads)
     found = jax.lax.map(of_sender, senders, batch_size=chunk).reshape(len(layers), model.num_heads, -1)
@@ -126,6 +130,18 @@ def patched_score(
     """The score of a run in which the receivers, and only they, are set to what `arrived` holds at their sites."""
     held = [tape.replace(site_of(r), arrived[site_of(r)], tape.head_mask(model.num_heads, r.head)) for r in receivers]
     return score(model.apply(params, inputs, edits=held)[0])
+
+
+def _gate(receiver: Receiver, model: Any) -> Bool[Array, "L 3 H"]:
+    """Where a receiver listens: its layer, part and head."""
+    gate = jnp.zeros((model.num_layers, len(get_args(Part)), model.num_heads), bool)
+    return gate.at[receiver.layer, get_args(Part).index(receiver.part), receiver.head].set(True)
+
+
+def _opened(gate: Bool[Array, "L 3 H"], site: str) -> Bool[Array, "H 1 1"]:
+    """The part of a gate that belongs to a site, as a mask of it."""
+    _, layer, _, part = site.split(".")
+    return gate[int(layer), get_args(Part).index(part), :, None, None]
 
 
 def site_of(receiver: Receiver) -> str:

@@ -16,6 +16,7 @@ from attnlab.analysis import circuit_overlap
 from attnlab.training import losses
 
 TASKS = ("indirect", "coloured", "control")
+SETS = ("shared", "random")
 SHARE = 0.25  # of all heads that are called a task's circuit
 
 
@@ -50,38 +51,33 @@ def over_seeds(lab: Any, name: str, measure: Callable[[Any, Any], Any]) -> Any:
     return jax.device_get(jax.jit(lambda p: jax.lax.map(lambda one: measure(model, one), p))(params))
 
 
-def effects(lab: Any, part: str, name: str = "mixture") -> Float[np.ndarray, "S L H"]:
-    """Each head set to its output on the flipped sequence, all places: the share of the logit difference that goes."""
+def measured(lab: Any, part: str, name: str = "mixture") -> dict[str, np.ndarray]:
+    """`patched`: each head set to its output on the flipped sequence, all places; `direct`: path patching to the
+    logits, MLPs frozen. Both `[S, L, H]`, shares of the logit difference that go; one program for both."""
 
-    def run() -> np.ndarray:
+    def run() -> dict[str, np.ndarray]:
         batch, flip = flipped(lab, name, part)
         score = logit_difference(flip)
 
-        def measure(model: Any, params: Any) -> Array:
+        def measure(model: Any, params: Any) -> dict[str, Array]:
             other = analysis.head_outputs(model, params, flip.batch.inputs)
             found = analysis.head_effects(model, params, batch.inputs, score, "resample", source=other)
-            return found.towards(score(model.apply(params, flip.batch.inputs)[0]))
+            paths = analysis.path_effects(model, params, batch.inputs, flip.batch.inputs, score, freeze_mlps=True)
+            return {"patched": found.towards(paths.corrupt), "direct": paths.effect[..., 0]}
 
-        return np.asarray(over_seeds(lab, name, measure))
+        return over_seeds(lab, name, measure)
 
-    return lab.once(("effects", part, name), run)
+    return lab.once(("measured", part, name), run)
 
 
-def direct(lab: Any, part: str, name: str = "mixture") -> Float[np.ndarray, "S L H"]:
-    """Path patching to the logits, MLPs frozen: the share that goes straight from the head."""
+def effects(lab: Any, part: str) -> Float[np.ndarray, "S L H"]:
+    """What patching every head does."""
+    return np.asarray(measured(lab, part)["patched"])
 
-    def run() -> np.ndarray:
-        batch, flip = flipped(lab, name, part)
 
-        def measure(model: Any, params: Any) -> Array:
-            found = analysis.path_effects(
-                model, params, batch.inputs, flip.batch.inputs, logit_difference(flip), freeze_mlps=True
-            )
-            return found.effect[..., 0]
-
-        return np.asarray(over_seeds(lab, name, measure))
-
-    return lab.once(("direct", part, name), run)
+def direct(lab: Any, part: str) -> Float[np.ndarray, "S L H"]:
+    """What goes straight from every head to the logits."""
+    return np.asarray(measured(lab, part)["direct"])
 
 
 def accuracy(lab: Any, part: str, name: str = "mixture", held: Any = ()) -> Float[np.ndarray, " S"]:
@@ -134,22 +130,30 @@ def without(lab: Any, which: str, part: str) -> Float[np.ndarray, " S"]:
 
     which: `shared`, in the circuits of both recall tasks; `random`, as many heads of the rest in the same layers.
     """
-    sets = chosen(lab, which)
+    return lab.once(("without", part), lambda: _without(lab, part))[:, SETS.index(which)]
+
+
+def _without(lab: Any, part: str) -> Float[np.ndarray, "S 2"]:
+    """What either set costs."""
+    sets = np.stack([chosen(lab, which) for which in SETS], axis=1)
     batch, _ = flipped(lab, "mixture", part, "ablation")
     model, params = lab.experiments["mixture"].model, lab.run("mixture").params
 
     def measure(one: Any) -> Array:
-        params, heads = one
+        params, both = one
         clean = analysis.head_outputs(model, params, batch.inputs)
-        held = [
-            edits.ablate(
-                layer, "mean", heads[layer][:, None, None],
-                edits.mean_outputs(clean[f"blocks.{layer}.attn.head_out"], per_position=True),
-            )
+        means = [
+            edits.mean_outputs(clean[f"blocks.{layer}.attn.head_out"], per_position=True)
             for layer in range(model.num_layers)
-        ]  # fmt: skip
-        before, after = (_quality(model.apply(params, batch.inputs, edits=e)[0], batch, part) for e in ((), held))
-        return before - after if part != "control" else after - before
+        ]
+        before = _quality(model.apply(params, batch.inputs)[0], batch, part)
+
+        def cost(heads: Array) -> Array:
+            held = [edits.ablate(i, "mean", heads[i][:, None, None], mean) for i, mean in enumerate(means)]
+            after = _quality(model.apply(params, batch.inputs, edits=held)[0], batch, part)
+            return before - after if part != "control" else after - before
+
+        return jax.lax.map(cost, both)
 
     return np.asarray(jax.jit(lambda x: jax.lax.map(measure, x))((params, jnp.asarray(sets, jnp.float32))))
 

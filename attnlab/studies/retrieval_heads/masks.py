@@ -17,6 +17,7 @@ SEQUENCES = 512  # behind every accuracy: a standard error of .01 at most, four 
 KINDS: tuple[edits.Kind, ...] = ("zero", "mean", "uniform", "bos")
 SCORED, IDLE = 0.5, 0.1  # a head that retrieves, and one that does not
 DRAWS = 8  # random sets per size
+AT_ONCE = 8  # sets in one call of a program
 
 
 def held_out(task: Any, size: int, purpose: str) -> Any:
@@ -52,30 +53,33 @@ def masked(
     Args:
       decoding: only at the queries that answer, as the published code does; the text before is read unmasked.
     """
-    e, found = lab.experiments[name], lab.run(name)
+    program = lab.once(("masked", name, kind, decoding), lambda: _program(lab, name, kind, decoding))
+    params, count = lab.run(name).params, sets.shape[1]
+    padded = np.concatenate([sets, np.zeros((len(sets), -count % AT_ONCE, *sets.shape[2:]), bool)], axis=1)
+    blocks = np.split(padded.astype(np.float32), padded.shape[1] // AT_ONCE, axis=1)
+    return np.concatenate([np.asarray(program(params, jnp.asarray(block))) for block in blocks], axis=1)[:, :count]
+
+
+def _program(lab: Any, name: str, kind: edits.Kind, decoding: bool) -> Any:
+    """Compiled: parameters `[S, ...]` and `AT_ONCE` sets of heads for each to accuracies."""
+    e = lab.experiments[name]
     batch = held_out(e.task, 64 if lab.preset == "smoke" else SEQUENCES, "masks")
     rows = edits.rows(e.task.length, tuple(range(e.task.asks, e.task.length))) if decoding else None
-    num_layers = e.model.num_layers
+    layers = range(e.model.num_layers)
 
     def of_seed(params: Any, chosen: Array) -> Array:
-        clean = analysis.head_outputs(e.model, params, batch.inputs) if kind == "mean" else {}
-        means = (
-            {layer: edits.mean_outputs(clean[f"blocks.{layer}.attn.head_out"]) for layer in range(num_layers)}
-            if (kind == "mean")
-            else {}
-        )
+        means: dict[int, Array] = {}
+        if kind == "mean":
+            clean = analysis.head_outputs(e.model, params, batch.inputs)
+            means = {layer: edits.mean_outputs(clean[f"blocks.{layer}.attn.head_out"]) for layer in layers}
 
         def one(heads: Array) -> Array:
-            held = [
-                edits.ablate(layer, kind, heads[layer][:, None, None], means.get(layer), rows)
-                for layer in range(num_layers)
-            ]
+            held = [edits.ablate(layer, kind, heads[layer][:, None, None], means.get(layer), rows) for layer in layers]
             return accuracy_of(e.model.apply(params, batch.inputs, edits=held)[0], batch)
 
         return jax.lax.map(one, chosen)
 
-    every = jax.jit(lambda p, s: jax.lax.map(lambda x: of_seed(*x), (p, s)))
-    return np.asarray(every(found.params, jnp.asarray(sets, jnp.float32)))
+    return jax.jit(lambda params, sets: jax.lax.map(lambda x: of_seed(*x), (params, sets)))
 
 
 def plain(lab: Any, name: str) -> Float[np.ndarray, " S"]:
