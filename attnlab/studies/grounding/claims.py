@@ -88,7 +88,12 @@ REINFORCED = (
         lambda lab: -by("moved", "vhr_last", 2.0, "hallucination")(lab), (0.05, None), "the end of vhr.drop", **OPEN,
     ),
     claim(
-        "vhr.rank", "Divergence ranks heads by what their ablation costs.",
+        "vhr.top", "The head whose output differs the most is the one whose ablation costs the most.",
+        "share of seeds, mean ablation at every query", by("top_agreement"), (0.8, 1.0),
+        "two of three before; four of five, as for the search",
+    ),
+    claim(
+        "vhr.rank", "Divergence ranks all heads by what their ablation costs.",
         "Spearman's correlation over 8 heads, mean ablation at every query", by("ranks", "divergence"), (0.5, None),
         ".56 to .75 before", **OPEN,
     ),

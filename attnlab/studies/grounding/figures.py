@@ -19,7 +19,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _SHARES = {
     "consistent": "accuracy where the colour is canonical",
     "accuracy": "accuracy, all pictures",
-    "gap": "accuracy above the frontier (negative: below), at equal hallucination",
+    "gap": "accuracy above that of the frontier,\nat equal hallucination",
 }
 
 
@@ -42,13 +42,13 @@ def figures(lab: Any) -> Mapping[str, Any]:
 def picture(lab: Any) -> Figure:
     """The methods on the model as it is."""
     title = "Fixes of hallucination move along the exact frontier of the prior, or fall below it; none is above it"
-    return on_frontier(lab, shown(lab, UNPLANTED), title, (0.1, 0.75))
+    return on_frontier(lab, shown(lab, UNPLANTED), title, (0.15, 0.7))
 
 
 def planted_picture(lab: Any) -> Figure:
     """The methods that are made for sinks, with a planted one."""
-    title = "With a planted sink the model leans on the prior; what finds the sink takes that back, along the frontier"
-    return on_frontier(lab, shown(lab, PLANTED), title, (0.1, 1.02))
+    title = "A planted sink makes the model lean on the prior; taking its mass away takes that back"
+    return on_frontier(lab, shown(lab, PLANTED), title, (0.35, 0.65))
 
 
 def on_frontier(lab: Any, names: Sequence[str], title: str, limits: tuple[float, float]) -> Figure:
@@ -70,21 +70,43 @@ def on_frontier(lab: Any, names: Sequence[str], title: str, limits: tuple[float,
             for number, name in enumerate(names):
                 _draw(axes, lab, name, which, number)
             axes.set_xlim(*limits)
+            axes.set_ylim(*_heights(edge, seen, which))
             axes.set_xlabel("hallucination: share of canonical answers where the colour is another")
             axes.set_ylabel(_SHARES[which])
         handles, labels = panels[0].get_legend_handles_labels()
         panels[3].set_axis_off()
         heading = "marks grow with the distance from the dose that does nothing\n"
-        heading += "thick: the exact frontier of rules argmax [w log prior + evidence]"
+        heading += "thick: the exact frontier of rules argmax [w log prior + evidence]\n"
+        heading += "medians over seeds; doses far below the frontier are out of the panels"
         panels[3].legend(handles, labels, loc="center left", title=heading, alignment="left")
         return figure
+
+
+def _heights(edge: Any, seen: np.ndarray, which: str) -> tuple[float, float]:
+    """Limits that show the frontier, and what is a little below it."""
+    if which == "gap":
+        return -0.06, 0.012
+    height = getattr(edge, which)[seen]
+    space = height.max() - height.min()
+    return height.min() - 0.25 * space, height.max() + 0.14 * space
 
 
 def _mark_rule(axes: Axes, rule: Any, which: str, label: str, limits: tuple[float, float]) -> None:
     x, y = float(rule.hallucination[0]), float(getattr(rule, which)[0])
     if limits[0] <= x <= limits[1]:
         axes.plot([x], [y], marker="|", color=INK, markersize=15, zorder=1.5)
-        axes.annotate(label, (x, y), (0, 10), textcoords="offset points", fontsize=8, color=MUTED, ha="center")
+        box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
+        axes.annotate(
+            label,
+            (x, y),
+            (-4, 10),
+            textcoords="offset points",
+            fontsize=8,
+            color=MUTED,
+            ha="center",
+            bbox=box,
+            zorder=4,
+        )
 
 
 def _draw(axes: Axes, lab: Any, name: str, which: str, number: int) -> None:
@@ -102,19 +124,24 @@ def _draw(axes: Axes, lab: Any, name: str, which: str, number: int) -> None:
 
 
 def _heads(lab: Any) -> Figure:
+    """Heads of both layers in the order of their effect, seed by seed: which is which differs between seeds."""
     table, picks = measures.head_table(lab), measures.first_picks(lab)
-    names = [f"layer {n}, head {h}" for n in range(2) for h in range(4)]
+    effect = table["effect"].reshape(lab.seeds, -1)
+    order = np.argsort(-np.abs(effect), axis=1)
+    names = [f"{number + 1}. in effect" for number in range(order.shape[1])]
 
     def column(values: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: values.reshape(len(values), -1)[:, i] for i, name in enumerate(names)}
+        ordered = np.take_along_axis(values.reshape(lab.seeds, -1), order, axis=1)
+        return {name: ordered[:, i] for i, name in enumerate(names)}
 
     panels = {
-        "change of accuracy when the head is ablated (mean)": column(table["effect"]),
+        "change of accuracy when the head is ablated (mean, all rows)": column(effect),
         "divergence of its output from that for a blank picture": column(table["divergence"]),
         "mass of the answering row on the picture": column(table["mass"]),
         "accuracy in conflict when guided away from the head": column(picks["objective"]),
     }
-    return seeds_by_model(panels, title="The head that counts is the one whose output moves, not one that only looks")
+    title = "One head counts. Without the picture its output moves the most; others look at the picture as well"
+    return seeds_by_model(panels, title=title)
 
 
 def _looking(lab: Any) -> Figure:
@@ -123,7 +150,9 @@ def _looking(lab: Any) -> Figure:
     rows = hits | carve
     if "two tokens" in lab.trained():
         rows |= {name: measures.gift(key)(lab) for name, key in _GIFT.items()}
-    title = "The model looks at the right patch, be its answer right or wrong; with planted sinks others must be asked"
+    title = (
+        "It looks at the right patch, be its answer right or wrong; sinks hide that, ratios and shifts show it again"
+    )
     return seeds_by_model({"largest entry at the patch that is asked for, share of sequences": rows}, title=title)
 
 

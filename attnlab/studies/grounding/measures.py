@@ -93,6 +93,12 @@ def head_table(lab: Any) -> dict[str, np.ndarray]:
     return reported(lab, "heads", heads.heads_of)
 
 
+def top_agreement(lab: Any) -> np.ndarray:
+    """Share of seeds in which the head with the largest divergence has the largest effect, `[1]`."""
+    tops = [np.abs(head_table(lab)[name]).reshape(lab.seeds, -1).argmax(axis=1) for name in ("divergence", "effect")]
+    return np.array([np.mean(tops[0] == tops[1])])
+
+
 def first_picks(lab: Any) -> dict[str, np.ndarray]:
     """The search."""
     return reported(lab, "picks", heads.picks)
