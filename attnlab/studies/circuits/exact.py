@@ -28,7 +28,8 @@ def exact(lab: Any) -> dict[str, float]:
         "width": 32,
     }
     plain = Transformer(**sizes, no_mlp=(0, 1, 2), norm="none", init_kind="scaled")
-    normed = Transformer(**(sizes | {"num_layers": 2, "num_heads": 2}))
+    small: dict[str, Any] = {**sizes, "num_layers": 2, "num_heads": 2}
+    normed = Transformer(**small)
     batch = task.sample(keys.stream(keys.root(0), "exact"), 48)
     flip = task.corrupt(batch, keys.root(1))
     score: Any = logit_difference(flip)
