@@ -115,6 +115,6 @@ def ideal(lab: Any) -> dict[str, np.ndarray]:
     for diet, share in DIETS.items():
         task = tt.OrientationDiet(share)
         for rule in RULES:
-            run = jax.jit(partial(mean_fixations, task, task.denoise, rule, 4 * searches(lab)))
+            run = jax.jit(partial(mean_fixations, task, task.denoise, rule, 2 * searches(lab)))
             found[f"{diet}.{rule}"] = np.asarray(run())
     return found
