@@ -152,7 +152,7 @@ def test_the_rate_falls_along_half_a_cosine():
     for t in range(6):
         update, state = rule.update(gradient, state, params)
         wanted = -0.1 * (1 + np.cos(np.pi * min(t, 4) / 4)) / 2  # Adam's first moments over root of second: 1
-        np.testing.assert_allclose(update, np.full(3, wanted), atol=1e-6)
+        np.testing.assert_allclose(jnp.asarray(update), np.full(3, wanted), atol=1e-6)
 
 
 def test_the_denoiser_is_two_layers_each_way(key):

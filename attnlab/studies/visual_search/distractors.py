@@ -18,7 +18,7 @@ from attnlab.attention import softmax
 HERRINGS, PRIMES = (1, 2, 4, 8), (0, 1, 2, 4, 8)
 SETTINGS = ((1, 0.5, 2.0), (2, 0.9, 4.0), (4, 0.5, 4.0), (8, 0.9, 2.0))  # r, cosine, norm
 HAND = tuple(
-    tt.DistractorRecall(num_herrings=r, num_others=0, num_primes=p, cosine=c, norm=n)
+    tt.DistractorRecall(16, 16, r, 0, p, cosine=c, norm=n)  # values as wide as keys
     for p in (0, 4)
     for r, c, n in SETTINGS
 )
