@@ -245,8 +245,8 @@ NOTES = """
 - **Red herrings**: the band of the fall in mass (.01) was set after seeing seeds 0 to 4 (.028 to .080 over 1 to 8
   herrings, .13 to .19 over 0 to 8 primes; .05 was asked at first). One sharpness per head explains all numbers of
   herrings to .012.
-- **Fresh seeds**, 100 to 104, all but the pointer: what is asserted holds. Fixations drawn: .64 on 90 % V, -.58 on 10 %;
-  on even numbers the median is .101 (-.08 to .16), outside the band of .1 that seeds 0 to 4 kept, so that claim is
+- **Fresh seeds**, 100 to 104, all but the pointer: what is asserted holds. Fixations drawn: .64 on 90 % V, -.58 on
+  10 %; on even numbers the median is .101 (-.08 to .16), outside the band of .1 that seeds 0 to 4 kept, so it is
   reported. The code: .27 (-.03 to .39), .00, -.16. One sharpness errs by up to .047 there.
 - Nothing of the papers' data, images or people's scanpaths is here, and the walls of the third paper are only the
   source of an idea.
