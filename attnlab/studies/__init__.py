@@ -11,6 +11,7 @@ from attnlab.studies.grounding import STUDY as _grounding
 from attnlab.studies.hedgehog import STUDY as _hedgehog
 from attnlab.studies.icl_regression import STUDY as _icl_regression
 from attnlab.studies.injectivity import STUDY as _injectivity
+from attnlab.studies.interactions import STUDY as _interactions
 from attnlab.studies.length_extrapolation import STUDY as _length_extrapolation
 from attnlab.studies.local_linear import STUDY as _local_linear
 from attnlab.studies.probing import STUDY as _probing
@@ -38,6 +39,7 @@ STUDIES = (
     _circuits,
     _grounding,
     _probing,
+    _interactions,
 )
 
 
