@@ -138,13 +138,13 @@ NOTES = """
 - **A question that picks an object is no pure synergy.** Image alone: 1 bit unique to the image. Blank pictures: .531
   bits unique to the question. Both needed: .4995 bits of synergy and .5005 unique to the image, which alone says half,
   for both objects often have the same colour. All of it synergy would need an answer like XOR.
-- **The constant 1 is wrong**: on 1,000 random laws of three bits it crosses synergy 33 times (it is positive 394 times),
+- **The constant 1 is wrong**: on 1,000 random laws of three bits it crosses synergy 33 times (394 are positive),
   the other bounds never. 1/4 is positive 58 times, the proven .361 109 times: valid, and rarely of use.
 - **One dividend of 127 is the evidence.** That of the patch asked for and the question correlates with the evidence of
   the exact law (.92, .94, .93) and has its size (1.46, 1.63, 1.37 against 1 / σ² = 1.56); it is 6 to 9 times that of
   another patch with the question. Beyond three logits the model gains less than the law does (figure).
-- **Two players do worse than seven.** I(image, question) correlates by .79, .89, .66 only: it subtracts the score of the
-  general question, at which the model's colours were never trained to be level. It is reported, not asserted.
+- **Two players do worse than seven.** I(image, question) correlates by .79, .89, .66 only. It has the scores of the
+  general question in it, where nothing in training asks colours to be level. It is reported, not asserted.
 """
 
 STUDY = study(
