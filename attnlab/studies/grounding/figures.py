@@ -29,10 +29,10 @@ def figures(lab: Any) -> Mapping[str, Any]:
     if "plain" not in trained:
         return {}
     found = {"f1-frontier": ("Seven families of fixes on one frontier", picture(lab))}
-    if "two tokens" in trained:
-        found["f2-planted"] = ("The same with a planted sink", planted_picture(lab))
     if lab.preset == "smoke":
         return found
+    if "two tokens" in trained:
+        found["f2-planted"] = ("The same with a planted sink", planted_picture(lab))
     found["f3-heads"] = ("Which heads: divergence, mass, effect", _heads(lab))
     found["f4-looking"] = ("Where the model looks", _looking(lab))
     found["f5-losses"] = ("Training loss", _losses(lab))

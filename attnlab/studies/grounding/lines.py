@@ -108,7 +108,7 @@ UNPLANTED = (
     "harsanyi",
 )
 PLANTED = ("planted_var", "planted_var_all", "planted_act", "gift", "gift_raw", "carve", "carve_raw")
-SMOKE = ("vhr", "contrast", "planted_var", "gift")
+SMOKE = ("rule", "vhr", "contrast")
 
 
 def shown(lab: Any, names: Iterable[str]) -> tuple[str, ...]:

@@ -218,6 +218,11 @@ def finite(lab: Any) -> np.ndarray:
 
 
 def loss_drop(lab: Any) -> np.ndarray:
-    """Training loss, first record less last, `[S]`."""
+    """Training loss, the mean of the first five records less that of the last five, `[S]`."""
     _, curve = lab.loss_curve("plain")
-    return curve[:, 0] - curve[:, -1]
+    return curve[:, :5].mean(axis=1) - curve[:, -5:].mean(axis=1)
+
+
+def rule_error(lab: Any) -> np.ndarray:
+    """Accuracy of the best rule on the pictures of the lines less its exact one, `[S]`."""
+    return at(lab, "rule", 1.0, "accuracy") - float(bayes(lab).accuracy[0])
