@@ -39,7 +39,7 @@ def test_the_runs_are_what_the_study_says():
             assert config.plan() is not None and e.task.fillers == "zero", name
     laptop = experiments("laptop")
     assert {"hybrid", "plain", "capacity_softmax", "capacity_linear"} <= set(laptop)
-    assert {f"{n}_12" for n in MIXERS} | {"softmax_4", "linear_4"} <= set(laptop)
+    assert {f"{n}_12" for n in MIXERS if n != "taylor"} | {"softmax_4", "linear_4"} <= set(laptop)
     assert {f"{n}_{p}" for n in MIXERS for p in (4, 8, 12, 16)} <= set(experiments("evening"))
     assert laptop["plain"].model.short_conv is None and laptop["hybrid"].model.positions == "none"
 

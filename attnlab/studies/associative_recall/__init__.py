@@ -85,12 +85,12 @@ PHASE = (
         for step, options in ((500, {}), (1000, {"presets": (), "reported": SIZES}))
     ),
     _claim(
-        "plain.learns", "Then two plain layers learn recall.", "accuracy, 3,000 steps (evening: 6,000)",
-        accuracy("plain"), (0.95, None), ".97 at 3,000 steps",
+        "plain.learns", "Then two plain layers learn recall.", "accuracy, 2,000 steps (evening: 6,000)",
+        accuracy("plain"), (0.95, None), "as asked; .97 at 3,000 steps before",
     ),
     _claim(
         "phase.step", "The change falls between the two.", "step at which the loss is half of log K", change,
-        (500, 3000), "between the last look at the plateau and the end",
+        (500, 2000), "between the last look at the plateau and the end",
     ),
     _claim(
         "phase.interval", "It falls at much the same step in every seed.",
@@ -142,7 +142,7 @@ HYBRID = (
         accuracy("capacity_softmax"), (0.99, None), "as asked; .998 at 600 steps before",
     ),
     _claim(
-        "capacity.linear", "Linear attention without a normaliser does not.", "accuracy, 1,500 steps (evening: 3,000)",
+        "capacity.linear", "Linear attention without a normaliser does not.", "accuracy, 1,000 steps (evening: 3,000)",
         accuracy("capacity_linear"), (None, 0.6), ".41 before; .6 was asked for there",
         presets=(), reported=SIZES,
     ),
@@ -187,7 +187,7 @@ TABLE = (
     _claim(
         "table.linear_falls", "A linear state recalls less of 12 pairs than of 4.", "accuracy lost",
         _worse("linear", (4, 12)), (0.1, None), "interference grows with the pairs: SNR d / (C - 1)",
-        source="derived", trust="derived", presets=("laptop",), reported=("evening",),
+        source="derived", trust="derived", presets=(), reported=SIZES,
     ),
     _claim(
         "table.bytes", "A window of 16 tokens holds a quarter of the bytes of a cache of 64.", "ratio of bytes",
@@ -252,6 +252,19 @@ NOTES = """
 - Recall of C pairs in 64 tokens over 256 ids, fresh sequences at every step, fillers 0. Two plain layers have learned
   positions; one layer behind a causal convolution of width 3 (on queries, keys and values) has none.
 - **Bytes of state** are those of the decode state in float32, counted from its arrays, without the convolution's taps.
+- **The table** is at width 16 and learning rate .01, 1,000 steps, seeds 0 to 2. At width 32 and .003, tried first, the
+  order was upside down for another reason: after 500 steps softmax had not left its plateau with 12 pairs (.01 right)
+  where linear attention was at .98, a state of 4 kB holding 12 pairs easily. Who waits longest is not who holds least.
+  Here softmax has 1.000, and recurrences with a state of 1 kB lose .09 to .21, all alike (linear, SSD, both delta
+  rules); a window of 16 tokens is at chance.
+- **Linear attention at width 32 learns 8 pairs** (.999, three seeds), where .41 had been measured before with another
+  layer below it (capacity.linear is reported). Eight random pairs fit such a state without any training, too
+  (capacity.fits), so nothing forbids it.
+- table.linear_falls does not hold as written: with 4 pairs there are a third of the questions per sequence, and after
+  as many steps linear attention is no better than with 12 in two seeds of three (-.09, .00, .15).
+- **The phase change** of two plain layers is at steps 746 and 921; one seed of three stays at .48 for 4,000 steps. It
+  counts as later than the end: medians hold, the interval does not (phase.interval is reported). Hybrids leave 2.0, 2.6
+  and 7.8 times sooner: sooner in every seed, not three times in every one.
 - Memories without training hold random unit vectors; the answer is the nearest of all 4,096 values, not of those
   stored.
 """
@@ -263,9 +276,7 @@ STUDY = study(
     "2209.11895 (2022).",
     (
         Preset("smoke", "memories in few draws, three tiny models for 40 steps", None, 2),
-        Preset(
-            "laptop", "two plain layers, one layer behind a convolution with seven mechanisms; 2 CPU cores", None, 3
-        ),
+        Preset("laptop", "two plain layers, one layer behind a convolution with six mechanisms; 2 CPU cores", None, 3),
         Preset("evening", "the table at four numbers of pairs, 3,000 steps; 2 CPU cores", None, 4),
         Preset("paper", "figure 2 of Zoology for attention: 8,192 ids, up to 512 tokens; one accelerator", None, 1),
     ),
