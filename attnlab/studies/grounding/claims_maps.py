@@ -120,7 +120,7 @@ PLANTED = (
     ),
     claim(
         "var.unplanted", "VAR (c): without a sink VAR moves nothing.", f"largest change, {HALL}",
-        by("largest", "var", "hallucination"), (None, 0.02), "as asked", source="VAR (2503.03321)", **OPEN,
+        by("largest", "var", "hallucination"), (None, 0.02), "as asked", source="VAR (2503.03321)",
     ),
     claim(
         "var.planted", "With one that takes a fifth of the head's mass or more it does.",
@@ -139,7 +139,7 @@ PLANTED = (
     claim(
         "act.planted", "ACT on planted sinks takes back most of what they did.",
         "share of the rise of hallucination, β = 0", by("recovered", "planted_act", 0.0), (0.5, None),
-        "half was asked for (of accuracy, another task)", source="ACT (2406.15765)", **OPEN,
+        "half was asked for (of accuracy, another task)", source="ACT (2406.15765)",
     ),
     claim(
         "gift.captured", "A planted sink has the largest attention.", "share of sequences", by("gift", "captured"),
@@ -160,17 +160,17 @@ PLANTED = (
         "carve.gain", "With salient patches relative attention finds the patch more often than attention.",
         "share of sequences, relative less attention",
         lambda lab: by("carve", "salient_relative")(lab) - by("carve", "salient_raw")(lab), (0.3, None), "as asked",
-        source="CARVE (2509.06461)", **OPEN,
+        source="CARVE (2509.06461)",
     ),
     claim(
         "carve.control", "The question of another sequence in place of the general one gains less.",
         "share of sequences, relative less control",
         lambda lab: by("carve", "salient_relative")(lab) - by("carve", "salient_control")(lab), (0, None), "the sign",
-        source="CARVE (2509.06461)", **OPEN,
+        source="CARVE (2509.06461)",
     ),
     claim(
         "carve.plain", "Without them there is nothing to gain.", "share of sequences, relative less attention",
         lambda lab: by("carve", "plain_relative")(lab) - by("carve", "plain_raw")(lab), (-0.02, 0.02),
-        "1.00 and 1.00 before", source=f"CARVE (2509.06461); {TOY}", **OPEN,
+        "1.00 and 1.00 before", source=f"CARVE (2509.06461); {TOY}",
     ),
 )  # fmt: skip
