@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -58,7 +59,7 @@ def test_the_exact_law_has_one_interaction(key):
     answer, asked = batch.targets[:, -1], np.asarray(batch.positions["target"][:, 1:-1])
 
     def score(present):
-        there = batch.replace(inputs=hidden(TASK, batch.inputs, present))
+        there = dataclasses.replace(batch, inputs=hidden(TASK, batch.inputs, present))
         law = jnp.log(TASK.oracle(there)[:, -1] + 1e-30)
         return jnp.where(present[-1], lead(TASK, law, answer), 0.0)  # a count says nothing of colours
 

@@ -148,6 +148,16 @@ NOTES = """
   The exact law of the class is known, so every accuracy stands beside the best there is.
 - Every probe ends in BatchNorm without gain and shift and a linear classifier. Measured are probes with the norm folded
   in (statistics of 1,024 bags apart), each bag by itself.
+
+# What was found (`attnlab reproduce probing --preset laptop`, seeds 0 to 2)
+- **One mark: attending is worth .46**, and a single query takes it: .46 above the mean with one, four or eight queries.
+  With 24 marks every probe is always right.
+- **Full attention with one learned query is efficient probing in other parameters**, shown exactly: H heads are H
+  queries. It can do nothing more, and yet ends .010 to .018 higher on every seed: the same functions, but products of
+  matrices train differently. The exact law is .034 to .036 above full attention.
+- **Probes show where a model keeps the class.** On bags of two marks, at the embedding four queries beat the mean by
+  .585 to .592. After the model's two layers the last place alone says what four queries find (within .009); the mean
+  over places gains .12 to .25.
 """
 
 STUDY = study(
