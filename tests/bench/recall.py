@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,6 +33,10 @@ def on_host(task: MQAR, rng: np.random.Generator, batch_size: int) -> tuple[np.n
     return inputs, targets
 
 
+def _ready(sample: Any, key: jax.Array) -> None:
+    jax.block_until_ready(sample(key))
+
+
 def mqar_sampling(quick: bool) -> Iterator[Result]:
     """Sequences per second made on the device, one core, and over those of a loop in NumPy."""
     size = 4 if quick else 128
@@ -38,9 +44,9 @@ def mqar_sampling(quick: bool) -> Iterator[Result]:
         task = MQAR(8192, 512, 64, fillers=fillers)
         sample = jax.jit(lambda key, task=task: task.sample(key, size))
         rng, key = np.random.default_rng(0), keys.root(0)
-        variants = {"device": lambda: jax.block_until_ready(sample(key))}
+        variants: dict[str, Callable[[], Any]] = {"device": partial(_ready, sample, key)}
         if fillers == "zero":  # the published figure
-            variants["host"] = lambda task=task: on_host(task, rng, size)
+            variants["host"] = partial(on_host, task, rng, size)
         seconds = alternate(variants, 2 if quick else 9)
         rates = {name: round(size / min(found)) for name, found in seconds.items()}
         details = {"sequences_per_second": rates, "batch_size": size, "noise": noise(seconds)}
