@@ -94,7 +94,7 @@ def experiments(preset: str) -> dict[str, Experiment]:
         return published()
     size = {"laptop": LAPTOP, "evening": EVENING}[preset]
     mechanisms = RECURRENT if preset == "laptop" else RECURRENT | MORE
-    steps = {"laptop": 1000, "evening": 4000}[preset]
+    steps = {"laptop": 200, "evening": 4000}[preset]
     found = {name: on_parity(mechanism, steps, PARITY_LENGTH) for name, mechanism in PARITY.items()}
     found |= {f"S3_{name}": size.recurrent("S3", mechanism) for name, mechanism in mechanisms.items()}
     found |= size.depths(("Z6", "S3"), (1, 2))
