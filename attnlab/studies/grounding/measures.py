@@ -218,9 +218,9 @@ def finite(lab: Any) -> np.ndarray:
 
 
 def loss_drop(lab: Any) -> np.ndarray:
-    """Training loss, the mean of the first five records less that of the last five, `[S]`."""
-    _, curve = lab.loss_curve("plain")
-    return curve[:, :5].mean(axis=1) - curve[:, -5:].mean(axis=1)
+    """Training loss, the mean of three steps at the start less that of the last thirty records, `[S]`."""
+    _, curve = lab.loss_curve("plain")  # of step 0 there is no loss
+    return curve[:, 1:4].mean(axis=1) - curve[:, -30:].mean(axis=1)
 
 
 def rule_error(lab: Any) -> np.ndarray:
