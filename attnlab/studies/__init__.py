@@ -18,6 +18,7 @@ from attnlab.studies.probing import STUDY as _probing
 from attnlab.studies.retrieval_heads import STUDY as _retrieval_heads
 from attnlab.studies.sinks_by_mechanism import STUDY as _sinks_by_mechanism
 from attnlab.studies.state_tracking import STUDY as _state_tracking
+from attnlab.studies.task_vectors import STUDY as _task_vectors
 from attnlab.studies.visual_search import STUDY as _visual_search
 
 STUDIES = (
@@ -40,6 +41,7 @@ STUDIES = (
     _grounding,
     _probing,
     _interactions,
+    _task_vectors,
 )
 
 
