@@ -56,6 +56,6 @@ def test_known_doses_are_checked_within_a_trace_too(make):
 
 
 def test_within():
-    assert within(1.0, 0, 1) and within(np.array([0.0, 1.0]), 0, 1) and not within(-0.1, 0)
+    assert within(1.0, 0, 1) and within(jnp.array([0.0, 1.0]), 0, 1) and not within(-0.1, 0)
     assert not within(0.0, 0, open_below=True) and not within(jnp.asarray([0.5, 2.0]), 0, 1)
     assert jax.jit(lambda x: jnp.asarray(within(x, 5)))(1.0)

@@ -70,8 +70,9 @@ NOTES = """
 - **Taking it out is not free of effect**, for it does harm: accuracy rises by .033 (.002 to .085; `sink.delete` is
   reported). Two objects taken out cost .025 to .075.
 - **VAR's rule leaves alone what needs it.** It selects rows with at most half of their visual mass on sinks, so that a
-  row that a sink has captured is not edited: at p = .6 hallucination falls by .005, at p = 0 by .011, which is .06 of the
-  rise; without the rule VAR takes back 1.06 of it (p = 0), ACT on the same keys 1.00 (β = 0). The rule does select the head that answers most often in four of five seeds.
+  row that a sink has captured is not edited: at p = .6 hallucination falls by .005, at p = 0 by .011, which is .06 of
+  the rise; without the rule VAR takes back 1.06 of it (p = 0), ACT on the same keys 1.00 (β = 0). The rule does select
+  the head that answers most often of all in four of five seeds.
 - The planted coordinate is found by the outliers of the most attended token in four of five seeds.
 - **CARVE**: with two salient patches attention finds the right one in 0 to .21 of pictures, relative attention in 1.00,
   the control in .26 to .37. Without them both find it.

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from attnlab import analysis
 from attnlab import edits as ed
+from attnlab.edits.columns import Boost
 from attnlab.studies.grounding.heads import guided
 from attnlab.studies.grounding.subject import Answer, Subject
 from toy_tasks.base import Batch
@@ -40,7 +41,7 @@ def reinforced_last(subject: Subject, batch: Batch, heads: Array) -> Answer:
     return answer
 
 
-def boosted(kind: ed.columns.Boost = "log") -> Any:  # pyright: ignore[reportAttributeAccessIssue]
+def boosted(kind: Boost = "log") -> Any:
     """More attention to all patches, answering row, all heads of all layers; dose: factor (`log`) or `a`."""
 
     def method(subject: Subject, batch: Batch, found: Any) -> Answer:
@@ -150,7 +151,8 @@ def gauge(model: Any, params: Any, task: Any, sequences: int, shift: float = -5.
     inputs = subject.choosing().inputs
     keys = painted_keys(subject, inputs)
     found = {}
-    for kind, strength in (("log", 1 + dose), ("centred", dose), ("paint", dose)):
+    boosts: tuple[tuple[Boost, float], ...] = (("log", 1 + dose), ("centred", dose), ("paint", dose))
+    for kind, strength in boosts:
         edits = subject.each(lambda n, kind=kind, strength=strength: ed.boost(n, keys, strength, kind, subject.last))
         moved = subject.each(lambda n: ed.logit_bias(n, shift))
         rows = [subject.maps(inputs, held)[..., -1, :] for held in (edits, (*moved, *edits))]

@@ -90,7 +90,7 @@ def drawn(task: GridQA, key: Array, sequences: int, roomy: bool) -> Batch:
     """Fresh sequences; `roomy` keeps at least two patches of background in each picture."""
     scene = task.scene(key, sequences)
     most = task.num_patches - 2
-    return task.assemble(scene.replace(count=jnp.minimum(scene.count, most)) if roomy else scene)
+    return task.assemble(replace(scene, count=jnp.minimum(scene.count, most)) if roomy else scene)
 
 
 def canonical(task: GridQA, batch: Batch) -> Int[Array, " B"]:
