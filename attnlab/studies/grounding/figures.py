@@ -88,7 +88,7 @@ def _heights(edge: Any, seen: np.ndarray, which: str) -> tuple[float, float]:
         return -0.06, 0.012
     height = getattr(edge, which)[seen]
     space = height.max() - height.min()
-    return height.min() - 0.25 * space, height.max() + 0.14 * space
+    return height.min() - 0.6 * space, height.max() + 0.14 * space
 
 
 def _mark_rule(axes: Axes, rule: Any, which: str, label: str, limits: tuple[float, float]) -> None:
