@@ -72,10 +72,14 @@ EVEN = (
         "the query is one of nine tokens read", source="this project",
     ),
     _claim(
-        "even.injected", "Vectors with learned amounts are then as good as the examples.",
-        f"{_ACCURACY}, less that with examples",
+        "even.injected", "Vectors with learned amounts then make up for most of the examples.",
+        f"{_ACCURACY}, above the query's", _less("even", "injected", "zero"), (0.3, None),
+        "about half of what there is to gain (.7)",
+    ),
+    _claim(
+        "even.paper", "They are as good as the examples.", f"{_ACCURACY}, less that with examples",
         lambda lab: _site("mean", "even", "injected")(lab) - _site("in_context", "even")(lab), (-0.05, None),
-        "close or above, as in the paper",
+        "close or above, as in the paper", **_SEEN,
     ),
     _claim(
         "even.transfer", "Amounts of one map serve another of the family.", f"{_ACCURACY}, another map's less own",
@@ -139,10 +143,28 @@ SMOKE = (
 
 NOTES = """
 # What is compared with what
-- Eight permutations of twelve symbols; a model of two layers sees four examples and a query (`toy_tasks.InContextMaps`)
-  and is asked at every symbol, so that a query alone is known from training.
+- Eight permutations of twelve symbols; two layers of four heads see four examples and a query
+  (`toy_tasks.InContextMaps`) and are asked at every symbol, so that a query alone is known from training. In `choosing`
+  both layers are softmax; in `even` the second reads all tokens alike, so that its heads cannot choose by the query.
 - Embeddings are means of head outputs at the last token of 50 prompts; amounts, one per head, are learned on five
   symbols, the best of 400 steps is chosen on three others, and accuracies are on the remaining four.
+
+# What was found (`attnlab reproduce task-vectors --preset laptop`, seeds 0 to 4)
+- **Both models learn the maps from examples** (.98 to 1.00). A query alone gets .22 to .31, the best rule that knows
+  the family .31.
+- **Whether a vector can stand for examples depends on the heads.** In `even` the map alone explains .97 to .98 of the
+  variance of the second layer's outputs at the query, and injection is close to examples (-.03 to +.01). In
+  `choosing` it explains .06 to .15; injection gains -.19 to +.06 and the paper's claim does not hold (.65 to .90 below
+  examples).
+  Vectors of prompts of the same query restore 1.00 in both: what `choosing` lacks is one vector for all queries.
+- **Nothing is selected.** In `even` .83 to .94 of the amounts are below .1 or above .9, but hardly any is low: amount 1
+  in all heads is as good. That the heads with large amounts suffice and the few others do nothing then says little.
+  Amounts learned for another map do as well (0 to +.03); vectors of another map give .06 of this map's images.
+- The best step of validation and the last are worth the same (0 in `even` on every one of these seeds).
+- **Fresh seeds.** On seeds 100 to 102 (`--first-seed 100 --seeds 3`) injection in `even` is .08, 0 and .08 below
+  examples, more than the .05 allowed: that claim, which passed on the first five, is therefore reported, not asserted
+  (32 questions a seed are few). All others hold. The gain over a query alone is .59 to .78 on all eight seeds; in
+  `choosing` it is at most .06.
 """
 
 STUDY = study(
@@ -151,7 +173,7 @@ STUDY = study(
     "Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning, arXiv 2507.20906 (2025).",
     (
         Preset("smoke", "tiny models for 30 steps, injection in full", None, 2),
-        Preset("laptop", "two models of two layers, eight maps; 2 CPU cores", None, 5),
+        Preset("laptop", "two models of two layers, eight maps; 2 CPU cores, 6 min while busy", 6, 5),
         Preset("evening", "the same, trained four times as long; 2 CPU cores", None, 5),
     ),
     (*BOTH, *EVEN, *CHOOSING, *SMOKE),
