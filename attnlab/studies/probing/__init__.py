@@ -152,6 +152,8 @@ NOTES = """
 # What was found (`attnlab reproduce probing --preset laptop`, seeds 0 to 2)
 - **One mark: attending is worth .46**, and a single query takes it: .46 above the mean with one, four or eight queries.
   With 24 marks every probe is always right.
+- **Between**: with two marks .245 for the mean, .838 to .840 for efficient probing, .843 for full attention; with eight
+  .800 for the mean and more than .998 for all others.
 - **Full attention with one learned query is efficient probing in other parameters**, shown exactly: H heads are H
   queries. It can do nothing more, and yet ends .010 to .018 higher on every seed: the same functions, but products of
   matrices train differently. The exact law is .034 to .036 above full attention.
