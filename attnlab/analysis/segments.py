@@ -11,14 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from attnlab.analysis.head_effects import attention_layers
-from attnlab.analysis.ranks import average_ranks
 from attnlab.attention.interaction import alignment_loss as alignment_loss
 from attnlab.attention.interaction import interaction as interaction
-from attnlab.config import require
 
 
 def interactions_of(model: Any, params: Any, inputs: Any, queries: Any, keys: Any) -> Float[Array, " L"]:
@@ -64,12 +61,3 @@ def span_score(
     """Mean over response tokens of `max_h Σ_{u in user} A_tu`, one layer: how much a reply reads what was said."""
     mass = jnp.max(jnp.sum(weights * user[:, None, None, :], axis=-1), axis=1)
     return jnp.sum(mass * response, axis=-1) / jnp.maximum(jnp.sum(response, axis=-1), 1)
-
-
-def auc(scores: Float[np.ndarray, " N"], positive: Bool[np.ndarray, " N"]) -> float:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative, ties one half."""
-    values, labels = np.asarray(scores, float), np.asarray(positive, bool)
-    require(bool(labels.any() and not labels.all()), "positive", labels.mean(), "some, and not all")
-    ranks = np.asarray(average_ranks(jnp.asarray(values)), float)
-    n, m = labels.sum(), (~labels).sum()
-    return float((ranks[labels].sum() - n * (n + 1) / 2) / (n * m))

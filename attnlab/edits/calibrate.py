@@ -47,7 +47,8 @@ def act(layer: int, keys: Array | None = None, beta: Amount = 0.4, mask: Any = N
     on whole sequences and wrong with a cache of keys (a single query's row no longer sums to 1): here it is not done.
 
     Args:
-      keys: S, broadcast to `[*B, H, T, U]`; None = `flagged` of the map itself.
+      keys: S, broadcast to `[*B, H, T, U]`; None = `flagged` of the map itself, which looks at whole columns: later
+        queries then decide what happens to earlier ones.
     """
     require(within(beta, 0, 1), "beta", beta, "0 to 1")
     return Edit(f"blocks.{layer}.attn.weights", _act, (keys, jnp.asarray(beta)), mask)
@@ -73,15 +74,13 @@ def act_bias(weights: Float[Array, "*B T U"], keys: Array, beta: float) -> Float
 
 @dataclass(frozen=True)
 class VarRule:
-    """Which rows are changed, and by how much: visual attention redistribution with the published constants.
+    """Which rows visual attention redistribution changes, with the published constants.
 
     Attributes:
-      keep: `p`, the factor of weights on sinks (a number, or a traced one).
       most_on_sinks: rows whose share of visual mass on visual sinks is at most this ...
       least_visual: ... and whose visual mass is at least this: heads that look at the image.
     """
 
-    keep: Amount = 0.6
     most_on_sinks: float = 0.5
     least_visual: float = 0.2
 
@@ -90,6 +89,7 @@ def var(
     layer: int,
     visual: Array,
     sinks: Array,
+    keep: Amount = 0.6,
     rule: VarRule = VarRule(),
     mask: Any = None,
 ) -> Edit:
@@ -98,9 +98,10 @@ def var(
 
     With masses of a row on visual sinks `m_vs`, text sinks `m_ts`, visual others `m_vn`: sinks `p A`, visual others
     `A (1 + (1 - p) (m_vs + m_ts) / m_vn)`, text others unchanged. Rows keep their sum. `visual`, `sinks`: masks of
-    keys, broadcast to `[*B, H, T, U]`. Published for rows behind the image: give them by `mask`.
+    keys, broadcast to `[*B, H, T, U]`; `keep` is `p`. Published for rows behind the image: give them by `mask`.
     """
-    return Edit(f"blocks.{layer}.attn.weights", _Var(rule), (visual, sinks), mask)
+    require(within(keep, 0, 1), "keep", keep, "0 to 1")
+    return Edit(f"blocks.{layer}.attn.weights", _Var(rule), (visual, sinks, jnp.asarray(keep)), mask)
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ class _Var:
     rule: VarRule
 
     def __call__(self, weights, value, inputs):
-        visual, sinks = value
-        return var_weights(weights, visual, sinks, self.rule)
+        visual, sinks, keep = value
+        return var_weights(weights, visual, sinks, keep, self.rule)
 
 
 def looks_at_image(
@@ -120,33 +121,40 @@ def looks_at_image(
     return (on_sinks <= rule.most_on_sinks * on_visual) & (on_visual >= rule.least_visual)
 
 
-def var_weights(weights, visual, sinks, rule: VarRule = VarRule()) -> Float[Array, "*B T U"]:
+def var_weights(weights, visual, sinks, keep: Amount = 0.6, rule: VarRule = VarRule()) -> Float[Array, "*B T U"]:
     """What `var` makes of a map."""
-    factors, chosen = _var_factors(weights, visual, sinks, rule)
+    factors, chosen = _var_factors(weights, visual, sinks, keep, rule)
     return jnp.where(chosen, weights * factors, weights)
 
 
-def var_bias(weights, visual, sinks, rule: VarRule = VarRule()) -> Float[Array, "*B T U"]:
+def var_bias(weights, visual, sinks, keep: Amount = 0.6, rule: VarRule = VarRule()) -> Float[Array, "*B T U"]:
     """VAR as a logit bias of a map with rows of sum 1: `log p` on sinks, `log(1 + (1 - p)(m_vs + m_ts) / m_vn)` on the
     visual others, 0 on the rest."""
-    factors, chosen = _var_factors(weights, visual, sinks, rule)
+    factors, chosen = _var_factors(weights, visual, sinks, keep, rule)
     return jnp.where(chosen, jnp.log(factors), 0.0)
 
 
-def _var_factors(weights, visual, sinks, rule: VarRule):
-    freed = (1 - rule.keep) * _mass(weights, sinks)
+def _var_factors(weights, visual, sinks, keep: Amount, rule: VarRule):
+    freed = (1 - keep) * _mass(weights, sinks)
     receiving = _mass(weights, visual & ~sinks)
     grown = 1 + freed / jnp.where(receiving > 0, receiving, 1)
-    factors = jnp.where(sinks, rule.keep, jnp.where(visual, grown, 1.0))
+    factors = jnp.where(sinks, keep, jnp.where(visual, grown, 1.0))
     return factors, looks_at_image(weights, visual, sinks, rule) & (receiving > 0)
 
 
 def massive_tokens(
-    stream: Float[Array, "*B T D"], dims: tuple[int, ...] | Array, threshold: float = 20.0
+    stream: Float[Array, "*B T D"], dims: Bool[Array, " D"], threshold: float = 20.0
 ) -> Bool[Array, "*B T"]:
-    """VAR's sinks: tokens whose largest `|x_d| / rms(x)` over the sink dimensions exceeds the threshold."""
-    rms = jnp.sqrt(jnp.mean(jnp.square(stream), axis=-1, keepdims=True))
-    return jnp.max(jnp.abs(stream / rms)[..., jnp.asarray(dims)], axis=-1) > threshold
+    """VAR's sinks: tokens whose largest `|x_d| / rms(x)` over the sink dimensions (a mask) exceeds the threshold.
+
+    No coordinate exceeds `sqrt(D)`, so that the published 20 is out of reach below a width of 400.
+    """
+    return jnp.max(jnp.where(dims, _relative_size(stream), 0.0), axis=-1) > threshold
+
+
+def _relative_size(stream: Float[Array, "*B T D"]) -> Float[Array, "*B T D"]:
+    """`|x_d| / rms(x)`."""
+    return jnp.abs(stream) / jnp.sqrt(jnp.mean(jnp.square(stream), axis=-1, keepdims=True))
 
 
 def sink_dimensions(
@@ -154,7 +162,7 @@ def sink_dimensions(
 ) -> Bool[Array, " D"]:
     """Dimensions in which the top-attended token stands out: `|x_d| / rms` there, mean over sequences, exceeds the
     median over all tokens by so many median absolute deviations. (VAR hard-codes them per model; this finds them.)"""
-    size = jnp.abs(stream) / jnp.sqrt(jnp.mean(jnp.square(stream), axis=-1, keepdims=True))
+    size = _relative_size(stream)
     size = size.reshape(-1, *size.shape[-2:])
     top = jnp.argmax(attended.reshape(-1, attended.shape[-1]), axis=-1)
     there = jnp.mean(jnp.take_along_axis(size, top[:, None, None], axis=1)[:, 0], axis=0)

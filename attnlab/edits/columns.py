@@ -1,6 +1,7 @@
 """Logit biases on chosen keys: tuning the first token, boosting a segment, steering, gaze, role masks.
 
-Every function here is one line on `logit_bias`; `mask` picks heads and rows (`attnlab.tape.head_mask`, `edits.rows`).
+All are biases of logits but `restrict(place="post")`; `mask` picks heads and rows (`attnlab.tape.head_mask`,
+`edits.rows`).
 """
 
 from __future__ import annotations
@@ -52,13 +53,12 @@ def _add_to_column(logits, value, inputs):
 def boost(layer: int, keys: Array, strength: Amount, kind: Boost = "log", mask: Any = None) -> Edit:
     """More attention to `keys` (weights in `[0, 1]`, broadcast to `[*B, H, T, U]`).
 
-    kinds:
-      log      s + keys log(strength)       the weight times `strength`; the default
-      centred  s + keys a |s - mean of the row|       mean over the keys seen (causal); does not change if a row shifts
-      paint    s + keys a |s|               PAI and PAINT (2501.12206), as published. **Not well defined**: softmax does
-               not see a number added to a whole row of logits, this edit does, so a key bias that changes no output (`k
-               + c`) changes what it does. Under the shift -5 one mass went from .30 to .93 with the same attention
-               before.
+    Kinds, with `a` the strength:
+      log      `s + keys log a`: the weight times `a`; the default.
+      centred  `s + keys a |s - mean of the row|`, the mean over the keys seen (causal): a shifted row changes nothing.
+      paint    `s + keys a |s|`: PAI and PAINT (2501.12206), as published. **Not well defined**: softmax does not see a
+               number added to a whole row of logits, this edit does. A key bias that changes no output then changes
+               what it does (`gauge.paint` of the study `grounding` says by how much).
 
     Raises:
       ConfigError: an unknown kind; a strength that is not positive (`log`).

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from attnlab.analysis import segments
-from attnlab.config import ConfigError
 from attnlab.models import Transformer
 
 MODEL = Transformer(vocab_size=7, length=6, num_layers=3, num_heads=2, width=8, no_attention=(1,))
@@ -72,12 +71,7 @@ def test_halves_of_a_layer() -> None:
     assert upper.tolist() == [[False, True, False, True]] and (lower == ~upper).all()
 
 
-def test_span_scores_and_their_area() -> None:
+def test_span_scores() -> None:
     weights = jnp.zeros((1, 2, 6, 6)).at[0, 0, 4, 1].set(0.6).at[0, 1, 4, 2].set(0.2).at[0, 1, 5, 0].set(0.4)
     response = (jnp.arange(6) >= 4)[None]
     assert float(segments.span_score(weights, response, IMAGE[None])[0]) == pytest.approx(0.5)
-    scores, labels = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
-    assert segments.auc(scores, labels) == 0.75
-    assert segments.auc(np.ones(4), labels) == 0.5
-    with pytest.raises(ConfigError, match="positive"):
-        segments.auc(scores, np.ones(4, bool))

@@ -100,7 +100,8 @@ def medians(programs: dict[Any, Program], times: dict[Any, int], rounds: int) ->
 
 
 def once(program: Program) -> float:
-    """Processor seconds of the first run."""
+    """Processor seconds of a run that is not the first: a cold one says little, and would end the lengths too early."""
+    program.run()
     began = time.process_time()
     program.run()
     return time.process_time() - began
@@ -118,7 +119,7 @@ def slope(found: dict[int, float]) -> float:
 
 
 def within_reach(programs: dict[int, Program], power: float) -> tuple[dict[int, float], str | None]:
-    """Seconds of the first run for the lengths that can be waited for; and what was left out, if anything was."""
+    """Seconds of one run for the lengths that can be waited for; and what was left out, if anything was."""
     seconds: dict[int, float] = {}
     for length, program in programs.items():
         expected = max((s * (length / n) ** power for n, s in list(seconds.items())[-1:]), default=0.0)

@@ -58,7 +58,7 @@ KEEPING = {
     "restrict": edits.restrict(LAYER, VISUAL | (jnp.arange(T) == jnp.arange(T)[:, None])),
     "act": edits.act(LAYER, SINKS),
     "var": edits.var(LAYER, VISUAL, SINKS),
-    "var everywhere": edits.var(LAYER, VISUAL, SINKS, WIDE),
+    "var everywhere": edits.var(LAYER, VISUAL, SINKS, rule=WIDE),
     "soften": edits.soften(LAYER, 0.4),
 }
 OUTPUTS = {
@@ -113,8 +113,8 @@ NEUTRAL = {
     "all allowed": edits.restrict(LAYER, jnp.ones(T, bool)),
     "beta 1": edits.act(LAYER, SINKS, 1.0),
     "no sink flagged": edits.act(LAYER, jnp.zeros(T, bool)),
-    "keep 1": edits.var(LAYER, VISUAL, SINKS, edits.VarRule(1.0, 1.0, 0.0)),
-    "no sink": edits.var(LAYER, VISUAL, jnp.zeros(T, bool), WIDE),
+    "keep 1": edits.var(LAYER, VISUAL, SINKS, 1.0, WIDE),
+    "no sink": edits.var(LAYER, VISUAL, jnp.zeros(T, bool), rule=WIDE),
     **{f"{kind} 0": edits.ablate(LAYER, kind, 0.0) for kind in ("zero", "uniform", "bos", "identity")},
     "factor 1": edits.reinforce(LAYER, 1.0),
 }
@@ -160,7 +160,7 @@ def softmax_of(weights, bias):
         (edits.column_weights(LAYER, SOME), lambda weights: jnp.log(SOME)),
         (edits.act(LAYER, SINKS, 0.4), lambda weights: edits.act_bias(weights, SINKS, 0.4)),
         (edits.var(LAYER, VISUAL, SINKS), lambda weights: edits.var_bias(weights, VISUAL, SINKS)),
-        (edits.var(LAYER, VISUAL, SINKS, WIDE), lambda weights: edits.var_bias(weights, VISUAL, SINKS, WIDE)),
+        (edits.var(LAYER, VISUAL, SINKS, rule=WIDE), lambda weights: edits.var_bias(weights, VISUAL, SINKS, rule=WIDE)),
     ],
     ids=["columns", "act", "var", "var everywhere"],
 )
@@ -253,7 +253,7 @@ def test_the_first_flagged_key_is_spared() -> None:
 
 
 def test_var_leaves_text_that_is_no_sink_alone(params, plain) -> None:
-    found = run(params, edits.var(LAYER, VISUAL, SINKS, WIDE))[1][WEIGHTS]
+    found = run(params, edits.var(LAYER, VISUAL, SINKS, rule=WIDE))[1][WEIGHTS]
     text = np.asarray(~VISUAL & ~SINKS)
     np.testing.assert_array_equal(found[..., text], plain[1][WEIGHTS][..., text])
     np.testing.assert_allclose(
@@ -265,7 +265,7 @@ def test_var_changes_only_heads_that_look_at_the_image(params, plain) -> None:
     rule = edits.VarRule(least_visual=0.6)
     weights = plain[1][WEIGHTS]
     found, chosen = (
-        run(params, edits.var(LAYER, VISUAL, SINKS, rule))[1][WEIGHTS],
+        run(params, edits.var(LAYER, VISUAL, SINKS, rule=rule))[1][WEIGHTS],
         edits.looks_at_image(weights, VISUAL, SINKS, rule),
     )
     chosen = np.asarray(chosen[..., 0])
@@ -283,7 +283,7 @@ def test_massive_tokens_and_their_dimensions() -> None:
     attended[:, 2] = 1
     found = edits.sink_dimensions(jnp.asarray(stream), jnp.asarray(attended))
     assert np.flatnonzero(found).tolist() == [5]
-    tokens = edits.massive_tokens(jnp.asarray(stream), (5,), threshold=5.0)
+    tokens = edits.massive_tokens(jnp.asarray(stream), found, threshold=5.0)
     assert (np.asarray(tokens) == (np.arange(9) == 2)).all()
 
 

@@ -26,7 +26,7 @@ EDITS: dict[str, Callable[[Any], Any]] = {
     "centred": lambda dose: ed.boost(0, KEYS, dose, "centred"),
     "paint": lambda dose: ed.boost(0, KEYS, dose, "paint"),
     "act": lambda dose: ed.act(0, KEYS, dose),
-    "var": lambda dose: ed.var(0, KEYS, jnp.arange(6) == 1, VarRule(dose, 1.0, 0.0)),
+    "var": lambda dose: ed.var(0, KEYS, jnp.arange(6) == 1, dose, VarRule(1.0, 0.0)),
     "first": lambda dose: ed.tune_first(0, dose),
 }
 

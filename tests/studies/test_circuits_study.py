@@ -12,6 +12,7 @@ from attnlab.report.tables import count_statuses
 from attnlab.studies.circuits import STUDY, parts
 from attnlab.studies.circuits.experiments import experiments
 from attnlab.studies.reproduce import FIGURES, reproduce
+from toy_tasks import CircuitMixture
 
 
 def test_the_smallest_preset_runs_and_every_claim_of_it_holds(tmp_path):
@@ -42,11 +43,14 @@ EFFECTS = {  # two seeds of two layers of four heads
 class Lab:
     """Effects made by hand."""
 
-    def __init__(self):
-        self.experiments = {"mixture": SimpleNamespace(model=SimpleNamespace(num_layers=2, num_heads=4))}
+    preset = "smoke"
 
-    def once(self, name, make):
-        return {"patched": np.array(EFFECTS[name[1]], float)}
+    def __init__(self):
+        model = SimpleNamespace(num_layers=2, num_heads=4)
+        self.experiments = {"mixture": SimpleNamespace(model=model, task=CircuitMixture())}
+
+    def probe(self, name, probe, *, label):
+        return {"patched": np.array(EFFECTS[label[1]], float)}
 
 
 def test_overlaps_and_sets():

@@ -45,29 +45,19 @@ def flipped(lab: Any, name: str, part: str, purpose: str = "circuit") -> tuple[A
     return batch, task.corrupt(batch, keys.stream(keys.root(0), purpose + " flip", TASKS.index(part)))
 
 
-def over_seeds(lab: Any, name: str, measure: Callable[[Any, Any], Any]) -> Any:
-    """`measure(model, params)` of every seed, leaves `[S, ...]`; one program."""
-    model, params = lab.experiments[name].model, lab.run(name).params
-    return jax.device_get(jax.jit(lambda p: jax.lax.map(lambda one: measure(model, one), p))(params))
-
-
-def measured(lab: Any, part: str, name: str = "mixture") -> dict[str, np.ndarray]:
+def measured(lab: Any, part: str) -> dict[str, np.ndarray]:
     """`patched`: each head set to its output on the flipped sequence, all places; `direct`: path patching to the
     logits, MLPs frozen. Both `[S, L, H]`, shares of the logit difference that go; one program for both."""
+    batch, flip = flipped(lab, "mixture", part)
+    score = logit_difference(flip)
 
-    def run() -> dict[str, np.ndarray]:
-        batch, flip = flipped(lab, name, part)
-        score = logit_difference(flip)
+    def probe(model: Any, params: Any) -> dict[str, Array]:
+        other = analysis.head_outputs(model, params, flip.batch.inputs)
+        found = analysis.head_effects(model, params, batch.inputs, score, "resample", source=other)
+        paths = analysis.path_effects(model, params, batch.inputs, flip.batch.inputs, score, freeze_mlps=True)
+        return {"patched": found.towards(paths.corrupt), "direct": paths.effect[..., 0]}
 
-        def measure(model: Any, params: Any) -> dict[str, Array]:
-            other = analysis.head_outputs(model, params, flip.batch.inputs)
-            found = analysis.head_effects(model, params, batch.inputs, score, "resample", source=other)
-            paths = analysis.path_effects(model, params, batch.inputs, flip.batch.inputs, score, freeze_mlps=True)
-            return {"patched": found.towards(paths.corrupt), "direct": paths.effect[..., 0]}
-
-        return over_seeds(lab, name, measure)
-
-    return lab.once(("measured", part, name), run)
+    return lab.probe("mixture", probe, label=("measured", part))
 
 
 def effects(lab: Any, part: str) -> Float[np.ndarray, "S L H"]:
@@ -80,28 +70,27 @@ def direct(lab: Any, part: str) -> Float[np.ndarray, "S L H"]:
     return np.asarray(measured(lab, part)["direct"])
 
 
-def accuracy(lab: Any, part: str, name: str = "mixture", held: Any = ()) -> Float[np.ndarray, " S"]:
+def accuracy(lab: Any, part: str) -> Float[np.ndarray, " S"]:
     """Share of right answers at the last place."""
-    batch, _ = flipped(lab, name, part, "accuracy")
+    batch, _ = flipped(lab, "mixture", part, "accuracy")
 
-    def measure(model: Any, params: Any) -> Array:
-        logits, _ = model.apply(params, batch.inputs, edits=held)
-        return jnp.mean(jnp.argmax(logits[:, -1], -1) == batch.targets[:, -1])
+    def probe(model: Any, params: Any) -> Array:
+        return _quality(model.apply(params, batch.inputs)[0], batch, part)
 
-    return np.asarray(over_seeds(lab, name, measure))
+    return np.asarray(lab.probe("mixture", probe, label=("accuracy", part)))
 
 
-def excess(lab: Any, name: str = "mixture") -> Float[np.ndarray, " S"]:
+def excess(lab: Any) -> Float[np.ndarray, " S"]:
     """Loss of Markov text above its entropy, nats."""
-    return lab.risk(name, "control_excess")
+    return lab.risk("mixture", "control_excess")
 
 
 # ---- overlap
 
 
-def size_of(lab: Any, name: str = "mixture") -> int:
+def size_of(lab: Any) -> int:
     """How many heads make a circuit."""
-    model = lab.experiments[name].model
+    model = lab.experiments["mixture"].model
     return max(1, round(SHARE * model.num_layers * model.num_heads))
 
 
@@ -191,16 +180,14 @@ def repaired(lab: Any) -> dict[str, np.ndarray]:
 
     `asked`: the same with the row set to the right colour's place. `null`: the mean over all heads, nothing chosen.
     """
-    model, params = lab.experiments["noisy"].model, lab.run("noisy").params
     batches = [flipped(lab, "noisy", "coloured", purpose)[0] for purpose in ("choose", "report")]
-    grid = [(layer, head) for layer in range(model.num_layers) for head in range(model.num_heads)]
 
     def rows_to(batch: Any, wanted: Array) -> Array:
         rows = wanted / jnp.sum(wanted, axis=-1, keepdims=True)
         return jnp.broadcast_to(rows[:, None, None, :], (len(rows), 1, batch.inputs.shape[1], batch.inputs.shape[1]))
 
-    def of_seed(params: Any) -> Any:
-        found = {}
+    def probe(model: Any, params: Any) -> dict[str, Array]:
+        found: dict[str, Array] = {}
         for label, batch in zip(("choose", "report"), batches, strict=True):
             right = batch.positions["right_colour"].astype(jnp.float32)
             colours = batch.positions["colour"].astype(jnp.float32)
@@ -214,19 +201,18 @@ def repaired(lab: Any) -> dict[str, np.ndarray]:
                         return _true(model.apply(params, batch.inputs, edits=(held,))[0], batch)
 
                     probabilities.append(jax.lax.map(one, jnp.eye(model.num_heads)))
-                found[label, target] = jnp.concatenate(probabilities)
-            found[label, "before"] = _true(model.apply(params, batch.inputs)[0], batch)
-        return {"|".join(key): value for key, value in found.items()}
+                found[f"{label} {target}"] = jnp.concatenate(probabilities)
+            found[f"{label} before"] = _true(model.apply(params, batch.inputs)[0], batch)
+        return found
 
-    raw = jax.device_get(jax.jit(lambda p: jax.lax.map(of_seed, p))(params))
-    best = np.argmax(raw["choose|others"], axis=1)
-    seeds = np.arange(len(best))
+    raw = lab.probe("noisy", probe, label="repair")
+    best = {target: np.argmax(raw[f"choose {target}"], axis=1) for target in ("others", "asked")}
+    seeds = np.arange(len(raw["report before"]))
+    reported = {target: np.asarray(raw[f"report {target}"]) for target in best}
     return {
-        "before": np.asarray(raw["report|before"]),
-        "others": np.asarray(raw["report|others"])[seeds, best],
-        "asked": np.asarray(raw["report|asked"])[seeds, np.argmax(raw["choose|asked"], axis=1)],
-        "null": np.asarray(raw["report|others"]).mean(axis=1),
-        "layer": np.array([grid[i][0] for i in best]),
+        "before": np.asarray(raw["report before"]),
+        "null": reported["others"].mean(axis=1),
+        **{target: reported[target][seeds, chosen] for target, chosen in best.items()},
     }
 
 
@@ -236,5 +222,5 @@ def _true(logits: Array, batch: Any) -> Array:
 
 def repair(lab: Any, what: str) -> Float[np.ndarray, " S"]:
     """What a repair adds to the probability of the true colour."""
-    found = lab.once(("repair",), lambda: repaired(lab))
+    found = repaired(lab)
     return found[what] - found["before"]

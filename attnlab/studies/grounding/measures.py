@@ -47,11 +47,6 @@ def rises(name: str, which: str, sign: float) -> Any:
     return lambda lab: np.min(sign * np.diff(line(lab, name)[which], axis=1), axis=1)
 
 
-def below_frontier(name: str, dose: float) -> Any:
-    """Accuracy of the frontier at the hallucination of this dose, less that of the dose."""
-    return lambda lab: gap(lab, name)[:, LINES[name].doses.index(dose)]
-
-
 def gap(lab: Any, name: str) -> np.ndarray:
     """Accuracy of the rule at the same hallucination, on the same pictures, less that of every dose, `[S, N]`.
 

@@ -5,7 +5,6 @@ Doses of 1 (VAR, ACT), 0 (GIFT, keys taken out) and of all patches (CARVE) leave
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ def redistributed(rule: VarRule) -> Any:
         plant = planted(subject, sinks_of(batch), found["strength"])
         streams = stream_into(subject, batch.inputs, plant)
         held = [found_sinks(streams[n], found["dims"]) for n in subject.layers]
-        return lambda keep: subject.ask(batch.inputs, (*plant, *_var(subject, held, replace(rule, keep=keep))))
+        return lambda keep: subject.ask(batch.inputs, (*plant, *_var(subject, held, keep, rule)))
 
     return method
 
@@ -39,11 +38,11 @@ def redistributed_unplanted(subject: Subject, batch: Batch, found: dict[str, Arr
     first = jnp.broadcast_to(jnp.arange(subject.task.length) == 0, batch.inputs.shape[:2])
     held = [first] * subject.model.num_layers
 
-    return lambda keep: subject.ask(batch.inputs, _var(subject, held, VarRule(keep)))
+    return lambda keep: subject.ask(batch.inputs, _var(subject, held, keep, VarRule()))
 
 
-def _var(subject: Subject, sinks: Any, rule: VarRule) -> tuple[Edit, ...]:
-    return subject.each(lambda n: ed.var(n, subject.patches, sinks[n][:, None, None, :], rule, subject.last))
+def _var(subject: Subject, sinks: Any, keep: Any, rule: VarRule) -> tuple[Edit, ...]:
+    return subject.each(lambda n: ed.var(n, subject.patches, sinks[n][:, None, None, :], keep, rule, subject.last))
 
 
 def calibrated(subject: Subject, batch: Batch, found: dict[str, Array]) -> Answer:

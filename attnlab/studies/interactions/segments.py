@@ -10,6 +10,7 @@ so that `I(patch asked for, question)` is the evidence, of mean `1 / sigma^2`, a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -57,8 +58,6 @@ def found(lab: Any) -> dict[str, np.ndarray]:
 
 
 def _found(lab: Any) -> dict[str, np.ndarray]:
-    from dataclasses import replace
-
     e, params = lab.experiments["model"], lab.run("model").params
     task = replace(e.task, blank=0.0, general=0.0)
     patches, masks = task.num_patches, analysis.coalition_masks(task.num_patches + 1)

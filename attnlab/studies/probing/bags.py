@@ -69,7 +69,8 @@ def tapped(lab: Any, site: str, probe: str) -> Float[np.ndarray, " S"]:
 
 def _tapped(lab: Any, site: str, name: str) -> np.ndarray:
     e, params = lab.experiments["model"], lab.run("model").params
-    probe = EfficientProbe(32, e.task.num_classes, queries=4) if name == "efficient" else MeanProbe(32, 8)
+    size = e.model.width, e.task.num_classes
+    probe = EfficientProbe(*size, queries=4) if name == "efficient" else MeanProbe(*size)
     rule = optax.adam(RATE)
 
     def tokens(params: Any, inputs: Array) -> Array:

@@ -33,16 +33,12 @@ def accuracy_of(logits: Array, batch: Any) -> Array:
 
 def scores(lab: Any, name: str) -> Float[np.ndarray, "S L H"]:
     """Retrieval scores of every head, as the paper defines them, on sequences that are answered right."""
-    probe = _Scores(lab.experiments[name].task, 64 if lab.preset == "smoke" else 256)
+    task, size = lab.experiments[name].task, 64 if lab.preset == "smoke" else 256
+
+    def probe(model: Any, params: Any) -> Array:
+        return analysis.retrieval_scores(model, params, held_out(task, size, "scores"))
+
     return np.asarray(lab.probe(name, probe, label="retrieval scores"))
-
-
-class _Scores:
-    def __init__(self, task: Any, size: int):
-        self._task, self._size = task, size
-
-    def __call__(self, model: Any, params: Any) -> Array:
-        return analysis.retrieval_scores(model, params, held_out(self._task, self._size, "scores"))
 
 
 def masked(
@@ -146,6 +142,57 @@ def rank_correlation(lab: Any, name: str) -> Float[np.ndarray, " S"]:
     cost = plain(lab, name)[:, None, None] - singles(lab, name)
     pairs = zip(scores(lab, name), cost, strict=True)
     return np.array([analysis.spearman(one.ravel(), two.ravel()) for one, two in pairs])
+
+
+# ---- what claims ask
+
+
+def by_score_cost(lab: Any, name: str, count: int) -> Float[np.ndarray, " S"]:
+    """Accuracy lost when the `count` highest scores are masked."""
+    return plain(lab, name) - by_score(lab, name, count)
+
+
+def idle_cost(lab: Any, name: str, count: int) -> Float[np.ndarray, " S"]:
+    """Accuracy lost when `count` idle heads are masked at random."""
+    return plain(lab, name) - idle_at_random(lab, name, count)
+
+
+def score_of(lab: Any, name: str, layers: tuple[int, ...], which: str) -> Float[np.ndarray, " S"]:
+    """The least or the most score of the heads of some layers."""
+    found = scores(lab, name)[:, layers].reshape(len(scores(lab, name)), -1)
+    return found.min(axis=1) if which == "least" else found.max(axis=1)
+
+
+def first_layer_cost(lab: Any, name: str, decoding: bool = False) -> Float[np.ndarray, " S"]:
+    """The most that one head of layer 0 is missed when it is made uniform."""
+    return plain(lab, name) - singles(lab, name, "uniform", decoding)[:, 0].min(axis=1)
+
+
+def scored_cost(lab: Any, name: str) -> Float[np.ndarray, " S"]:
+    """The most that one head with a score of at least `SCORED` is missed."""
+    left = np.where(scores(lab, name) >= SCORED, singles(lab, name), np.inf)
+    return plain(lab, name) - left.min(axis=(1, 2))
+
+
+def kinds_spread(lab: Any, name: str) -> Float[np.ndarray, " S"]:
+    """The first layer's worst head: spread of the accuracies that four kinds of ablation leave."""
+    left = np.stack([singles(lab, name, kind)[:, 0].min(axis=1) for kind in KINDS])
+    return left.max(axis=0) - left.min(axis=0)
+
+
+def share(lab: Any, name: str) -> Float[np.ndarray, " S"]:
+    """Share of heads with a score of at least `IDLE`."""
+    return (scores(lab, name) >= IDLE).mean(axis=(1, 2))
+
+
+def contrast(lab: Any, name: str, count: int) -> Float[np.ndarray, " S"]:
+    """Accuracy with `count` idle heads masked at random less that with the `count` best."""
+    return idle_at_random(lab, name, count) - by_score(lab, name, count)
+
+
+def all_zero(lab: Any, name: str) -> Float[np.ndarray, " S"]:
+    """Accuracy with every head at 0."""
+    return masked(lab, name, ~_empty(lab, name), "zero")[:, 0]
 
 
 def by_hand(lab: Any) -> dict[str, float]:
