@@ -6,30 +6,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from study_checks import settings_fit, smoke_holds
 
-from attnlab import training
-from attnlab.report.tables import count_statuses
 from attnlab.studies.circuits import STUDY, parts
 from attnlab.studies.circuits.experiments import experiments
-from attnlab.studies.reproduce import FIGURES, reproduce
 from toy_tasks import CircuitMixture
 
 
 def test_the_smallest_preset_runs_and_every_claim_of_it_holds(tmp_path):
-    outcome = reproduce(STUDY, "smoke", path=tmp_path / "s", progress=False)
-    assert count_statuses(outcome.verdicts)["passed"] == len(STUDY.shown("smoke")) == len(outcome.verdicts)
-    for name in ("f1-effects", "f2-overlap", "f3-shared", "f4-heads", "f5-losses"):
-        assert (tmp_path / "s" / FIGURES / f"{name}.png").stat().st_size > 5_000
+    smoke_holds(STUDY, tmp_path, "f1-effects", "f2-overlap", "f3-shared", "f4-heads", "f5-losses")
 
 
 def test_the_runs_are_what_the_study_says():
-    for preset in ("laptop", "evening"):
-        for name, e in experiments(preset).items():
-            config = training.RunConfig(
-                task=e.task, model=e.model, optimizer=e.optimizer, steps=e.steps, batch_size=e.batch_size,
-                record=e.record(),
-            )  # fmt: skip
-            assert config.plan() is not None, name
+    settings_fit(experiments, "laptop", "evening")
     assert experiments("laptop")["noisy"].task.coloured.label_noise == 0.3
 
 

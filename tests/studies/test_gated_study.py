@@ -9,25 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from study_checks import smoke_holds
 
 import attnlab as al
 from attnlab.attention import catalogue
-from attnlab.report import count_statuses
 from attnlab.studies import find
 from attnlab.studies.gated import dose, figures, identities
 from attnlab.studies.gated.experiments import AT_LAPTOP, GATES, experiments
-from attnlab.studies.reproduce import FIGURES, REPORT, reproduce
 from attnlab.studies.sinks_by_mechanism.experiments import SMOKE
 
 STUDY = find("gated")
 
 
 def test_smoke_runs_end_to_end(tmp_path: Path):
-    outcome = reproduce(STUDY, "smoke", path=tmp_path / "s", progress=False)
-    assert count_statuses(outcome.verdicts)["passed"] == len(STUDY.shown("smoke")) == len(outcome.verdicts)
-    assert (tmp_path / "s" / REPORT).stat().st_size > 20_000
-    for name in ("f1-gates", "f2-dose", "f3-columns"):
-        assert (tmp_path / "s" / FIGURES / f"{name}.png").stat().st_size > 5_000
+    smoke_holds(STUDY, tmp_path, "f1-gates", "f2-dose", "f3-columns")
 
 
 def test_the_runs_are_what_the_study_says():

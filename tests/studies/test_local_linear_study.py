@@ -8,21 +8,17 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from study_checks import smoke_holds
 
-from attnlab.report import count_statuses
 from attnlab.studies import find
 from attnlab.studies.local_linear import rates, stream
-from attnlab.studies.reproduce import FIGURES, reproduce
 from theory import recall
 
 STUDY = find("local-linear-attention")
 
 
 def test_smoke_runs_end_to_end(tmp_path: Path):
-    outcome = reproduce(STUDY, "smoke", path=tmp_path / "s", progress=False)
-    assert count_statuses(outcome.verdicts)["passed"] == len(STUDY.shown("smoke")) == len(outcome.verdicts)
-    for name in ("f1-stream", "f2-rates"):
-        assert (tmp_path / "s" / FIGURES / f"{name}.png").stat().st_size > 5_000
+    smoke_holds(STUDY, tmp_path, "f1-stream", "f2-rates")
 
 
 def test_mechanisms_are_the_memories_of_theory(x64, rng):

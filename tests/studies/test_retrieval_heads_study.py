@@ -7,31 +7,22 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from study_checks import settings_fit, smoke_holds
 
-from attnlab import training
 from attnlab.models import induction_weights
-from attnlab.report.tables import count_statuses
-from attnlab.studies.reproduce import FIGURES, reproduce
 from attnlab.studies.retrieval_heads import STUDY, masks
 from attnlab.studies.retrieval_heads.experiments import experiments
 from toy_tasks import NeedleCopy
 
 
 def test_the_smallest_preset_runs_and_every_claim_of_it_holds(tmp_path):
-    outcome = reproduce(STUDY, "smoke", path=tmp_path / "s", progress=False)
-    assert count_statuses(outcome.verdicts)["passed"] == len(STUDY.shown("smoke")) == len(outcome.verdicts)
-    for name in ("f1-needle-scores", "f2-needle-masks", "f3-needle-kinds", "f4-losses"):
-        assert (tmp_path / "s" / FIGURES / f"{name}.png").stat().st_size > 5_000
+    smoke_holds(STUDY, tmp_path, "f1-needle-scores", "f2-needle-masks", "f3-needle-kinds", "f4-losses")
 
 
 def test_the_runs_are_what_the_study_says():
+    settings_fit(experiments, "laptop", "evening")
     for preset in ("laptop", "evening"):
-        for name, e in experiments(preset).items():
-            config = training.RunConfig(
-                task=e.task, model=e.model, optimizer=e.optimizer, steps=e.steps, batch_size=e.batch_size,
-                record=e.record(),
-            )  # fmt: skip
-            assert config.plan() is not None and not hasattr(e.model, "mlp"), name
+        assert all(e.model.no_mlp == tuple(range(e.model.num_layers)) for e in experiments(preset).values())
     assert experiments("laptop")["joint"].task.joint and not experiments("laptop")["needle"].task.joint
 
 

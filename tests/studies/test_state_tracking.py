@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from study_checks import smoke_holds
 
 import toy_tasks as tt
 from attnlab import training
-from attnlab.report import count_statuses
 from attnlab.studies import find
-from attnlab.studies.reproduce import FIGURES, reproduce
 from attnlab.studies.state_tracking import hand_built as hand
 from attnlab.studies.state_tracking.experiments import experiments, lengths
 from attnlab.studies.state_tracking.repeated import change, verdict
@@ -26,10 +25,7 @@ STUDY = find("state-tracking")
 
 
 def test_smoke_runs_end_to_end(tmp_path: Path):
-    outcome = reproduce(STUDY, "smoke", path=tmp_path / "s", progress=False)
-    assert count_statuses(outcome.verdicts)["passed"] == len(STUDY.shown("smoke")) == len(outcome.verdicts)
-    for name in ("f1-hand-built", "f3-words", "f4-groups", "f5-losses"):
-        assert (tmp_path / "s" / FIGURES / f"{name}.png").stat().st_size > 5_000
+    smoke_holds(STUDY, tmp_path, "f1-hand-built", "f3-words", "f4-groups", "f5-losses")
 
 
 def test_the_table_of_claims_is_sound():
