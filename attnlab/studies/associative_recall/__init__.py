@@ -262,9 +262,9 @@ NOTES = """
   (capacity.fits), so nothing forbids it.
 - table.linear_falls does not hold as written: with 4 pairs there are a third of the questions per sequence, and after
   as many steps linear attention is no better than with 12 in two seeds of three (-.09, .00, .15).
-- **The phase change** of two plain layers is at steps 746 and 921; one seed of three stays at .48 for 4,000 steps. It
-  counts as later than the end: medians hold, the interval does not (phase.interval is reported). Hybrids leave 2.0, 2.6
-  and 7.8 times sooner: sooner in every seed, not three times in every one.
+- **The phase change** of two plain layers is at steps 745 and 919; one seed of three stays at .47 to the end. It counts
+  as later than the end: medians hold, the interval does not (phase.interval is reported). Hybrids leave 1.9, 2.6 and at
+  least 5.2 times sooner: sooner in every seed, not three times in every one.
 - Memories without training hold random unit vectors; the answer is the nearest of all 4,096 values, not of those
   stored.
 """
