@@ -38,16 +38,21 @@ class Edit:
       value: array (or None) that `transform` uses; broadcast against the site's shape.
       mask: `Bool`, broadcast against the site's shape: where the edit holds. None = everywhere.
       reads: another activation of the same place, born earlier in the same pass (`v`: at `blocks.0.attn.head_out` that
-        is `blocks.0.attn.v`), given to `transform` in the place of the inputs. None = the inputs.
+        is `blocks.0.attn.v`), given to `transform` in the place of the inputs; of several, a tuple. None = the inputs.
     """
 
     site: str = struct.field(pytree_node=False)
-    transform: Callable[[jax.Array, Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
+    transform: Callable[[jax.Array, Any, Any], jax.Array] = struct.field(pytree_node=False)
     value: Any = None
     mask: Any = None
-    reads: str | None = struct.field(pytree_node=False, default=None)
+    reads: str | tuple[str, ...] | None = struct.field(pytree_node=False, default=None)
 
-    def __call__(self, x: jax.Array, inputs: jax.Array) -> jax.Array:
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of all that it reads."""
+        return () if self.reads is None else (self.reads,) if isinstance(self.reads, str) else self.reads
+
+    def __call__(self, x: jax.Array, inputs: Any) -> jax.Array:
         new = self._fit("a value", self.transform(x, self.value, inputs), x).astype(x.dtype)
         return new if self.mask is None else jnp.where(self._fit("a mask", self.mask, x), new, x)
 
@@ -123,7 +128,7 @@ class Sites:
         self._read = (read,) if isinstance(read, str) else tuple(read)
         self._edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
         self._inputs = inputs
-        self._sources = {edit.reads for edit in self._edits if edit.reads is not None}
+        self._sources = {source for edit in self._edits for source in edit.sources}
         self._kept: Tape = {}
         self._used: set[str] = set()
         self._seen: list[str] = []
@@ -157,13 +162,16 @@ class Sites:
                 self._used.add(pattern)
         return value
 
-    def _earlier(self, name: str, edit: Edit) -> jax.Array:
+    def _earlier(self, name: str, edit: Edit) -> Any:
         """What `edit` reads of the place that `name` is at."""
-        source = ".".join((*name.split(".")[:-1], edit.reads or ""))
-        if source not in self._kept:
-            known = ", ".join(dict.fromkeys(self._seen))
-            raise SiteError(f"edit of {name!r}: {source!r}, which it reads, is not born before it. Before it: {known}.")
-        return self._kept[source]
+        wanted = [".".join((*name.split(".")[:-1], source)) for source in edit.sources]
+        for source in wanted:
+            if source not in self._kept:
+                known = ", ".join(dict.fromkeys(self._seen))
+                raise SiteError(
+                    f"edit of {name!r}: {source!r}, which it reads, is not born before it. Before it: {known}."
+                )
+        return self._kept[wanted[0]] if isinstance(edit.reads, str) else tuple(self._kept[s] for s in wanted)
 
     def at(self, place: str) -> Place:
         """The sites whose names begin with `place.`, called by what follows."""

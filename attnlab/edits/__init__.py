@@ -50,6 +50,10 @@ from attnlab.edits.parts import zero_attention_at as zero_attention_at
 from attnlab.edits.parts import zero_heads as zero_heads
 from attnlab.edits.parts import zero_mlp_at as zero_mlp_at
 from attnlab.edits.parts import zero_value_at as zero_value_at
+from attnlab.edits.prompts import nearest as nearest
+from attnlab.edits.prompts import prompts as prompts
+from attnlab.edits.prompts import pull as pull
+from attnlab.edits.prompts import roles as roles
 from attnlab.edits.rules import AttentionRule as AttentionRule
 from attnlab.edits.rules import Identity as Identity
 from attnlab.edits.rules import SinkOrPrevious as SinkOrPrevious
