@@ -5,7 +5,7 @@ import shutil
 
 import jax.numpy as jnp
 import pytest
-from small_run import ENDS, append, begin
+from small_run import ENDS, append, resume
 
 from attnlab import trajectory
 from attnlab.trajectory import RunDirError, state
@@ -106,8 +106,8 @@ def test_lines_removed_moved_or_replaced_are_found(run, tmp_path):
     journal = run / "journal.jsonl"
     raw = journal.read_bytes()
     lines = raw.splitlines(keepends=True)
-    other = begin(tmp_path / "other")
-    append(other, 0)
+    trajectory.create(tmp_path / "other", {"config": {"width": 65}})
+    append(resume(tmp_path / "other"), 0)
     foreign = (tmp_path / "other" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     for changed in (
         lines[:-1],  # a finished run knows its last line
