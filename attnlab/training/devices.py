@@ -1,4 +1,9 @@
-"""Where the seeds of a run go: in turn, together, or one group per device."""
+"""Where a run goes: seeds in turn, together, or one group per device; and a batch over several devices.
+
+The mesh has two axes. `seed`: every group of devices has its own seeds, and nothing is ever exchanged between groups.
+`data`: the devices of a group share each batch; their partial gradients are added. The batch of a step is drawn from
+the same key on any mesh and every device takes its rows of it: a mesh changes nothing but the order of a sum.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from attnlab.config import require
-from attnlab.training.program import lift
+from attnlab.training.program import DATA_AXIS, lift
 
 SeedAxis = Literal["auto", "map", "vmap", "measure"]
 
@@ -30,41 +35,62 @@ class Placement:
 
     Attributes:
       axis: `map` (in turn) or `vmap` (together) within a device; `measure` until the caller has measured.
-      devices: the devices over which the seed axis is sharded.
-      padded: seeds computed, `S` rounded up to a multiple of the devices; the surplus copies the last seed and is
+      devices: the devices in use, `data_shards` of them per group of seeds.
+      data_shards: the devices that share each batch.
+      padded: seeds computed, `S` rounded up to a multiple of the groups; the surplus copies the last seed and is
         dropped.
     """
 
     axis: SeedAxis
     devices: tuple[Any, ...]
     padded: int
+    data_shards: int = 1
 
     @property
     def mesh(self) -> Mesh:
-        return Mesh(np.array(self.devices), ("seed",))
+        return Mesh(np.array(self.devices).reshape(-1, self.data_shards), ("seed", DATA_AXIS))
 
     def describe(self) -> dict[str, Any]:
         kind = self.devices[0].device_kind
-        return {"seed_axis": self.axis, "devices": len(self.devices), "kind": kind, "padded_seeds": self.padded}
+        found = {"seed_axis": self.axis, "devices": len(self.devices), "kind": kind, "padded_seeds": self.padded}
+        return found | ({"data_shards": self.data_shards} if self.data_shards > 1 else {})
 
 
-def place(num_seeds: int, model: Any, axis: SeedAxis = "auto", devices: Sequence[Any] | None = None) -> Placement:
+def place(
+    num_seeds: int, model: Any, axis: SeedAxis = "auto", devices: Sequence[Any] | None = None, data_shards: int = 1
+) -> Placement:
     """The placement for this backend and model size; `axis` and `devices` override it.
 
-    Several devices share the seeds, as evenly as they divide. Within a device, `vmap` on accelerators and for
-    models narrower than `VMAP_BELOW_WIDTH`, else `map`. `measure` is resolved by the caller (`training.loop`).
+    Several groups of `data_shards` devices share the seeds, as evenly as they divide. Within a device, `vmap` on
+    accelerators and for models narrower than `VMAP_BELOW_WIDTH`, else `map`. `measure` is resolved by the caller
+    (`training.loop`).
+
+    Raises:
+      ConfigError: no device, or fewer than `data_shards`.
     """
     require(axis in get_args(SeedAxis), "seed_axis", axis, ", ".join(map(repr, get_args(SeedAxis))))
     found = list(jax.devices() if devices is None else devices)
     require(len(found) > 0, "devices", devices, "at least one device")
-    used = min(len(found), num_seeds)
-    while -(-num_seeds // used) * (used - 1) >= num_seeds:  # the last device would have nothing but padding
-        used -= 1
-    per_device = -(-num_seeds // used)
+    require(1 <= data_shards <= len(found), "data_shards", data_shards, f"1 to {len(found)}, the number of devices")
+    groups = min(len(found) // data_shards, num_seeds)
+    while -(-num_seeds // groups) * (groups - 1) >= num_seeds:  # the last group would have nothing but padding
+        groups -= 1
+    per_group = -(-num_seeds // groups)
     if axis == "auto":
         narrow = getattr(model, "width", VMAP_BELOW_WIDTH) < VMAP_BELOW_WIDTH
         axis = "vmap" if narrow or found[0].platform != "cpu" else "map"
-    return Placement(axis, tuple(found[:used]), per_device * used)
+    return Placement(axis, tuple(found[: groups * data_shards]), per_group * groups, data_shards)
+
+
+def shards_for(num_seeds: int, batch_size: int, devices: Sequence[Any] | None = None) -> int:
+    """How many devices share a batch by default: the seeds come first, this gets what they leave over. 1 on CPU."""
+    found = list(jax.devices() if devices is None else devices)
+    return 1 if not found or found[0].platform == "cpu" else shards_within(batch_size, len(found) // num_seeds)
+
+
+def shards_within(batch_size: int, most: int) -> int:
+    """The largest number up to `most` that divides the batch; at least 1."""
+    return max((size for size in range(2, most + 1) if batch_size % size == 0), default=1)
 
 
 def microbatch_for(batch_size: int, length: int, model: Any, backend: str) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from attnlab import config as configs
 from attnlab import trajectory
+from attnlab.config import require
 from attnlab.training import devices as device_rules
 from attnlab.training import losses
 from attnlab.training.keeper import Keeper
@@ -86,6 +87,7 @@ def run(
     microbatch: int | None = None,
     seed_axis: device_rules.SeedAxis = "auto",
     devices: Sequence[Any] | None = None,
+    data_shards: int | None = None,
     progress: bool | None = None,
     roots: Sequence[int] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -115,6 +117,8 @@ def run(
       microbatch: sequences per partial gradient. Default: what fits the cache on CPU, all elsewhere.
       seed_axis: `map`, `vmap`, `auto` (by rule), or `measure` (time both here, take the faster).
       devices: over which the seeds are sharded. Default: all.
+      data_shards: how many devices share each batch; the seeds are sharded over groups of so many. Batches are the same
+        on any mesh, gradients up to the order of a sum. Default: on accelerators what the seeds leave over, 1 on CPU.
       progress: show a bar; default: on a terminal.
       roots: the seed that each entry of `seeds` draws from; default: itself. With it the labels in `seeds` are only
         names, and one seed can train with several rates: `adamw([1e-3, 3e-3]), seeds=2, roots=(7, 7)`.
@@ -124,7 +128,9 @@ def run(
       ConfigError: a bad setting. RunExistsError: `path` exists. Nothing is written in either case.
     """
     labels = seed_labels(seeds)
-    placement = device_rules.place(len(labels), model, seed_axis, devices)
+    if data_shards is None:
+        data_shards = device_rules.shards_for(len(labels), batch_size, devices)
+    placement = device_rules.place(len(labels), model, seed_axis, devices, data_shards)
     config = RunConfig(
         task=task,
         model=model,
@@ -139,18 +145,19 @@ def run(
         microbatch=microbatch,
         seed_axis=placement.axis,
         roots=roots,  # type: ignore[arg-type]  (the same)
+        data_shards=data_shards,
     )
     where = _default_path(task) if path is None else Path(path)
     if where.exists():
         raise RunExistsError(f"{where} exists; a run never overwrites anything. Give a new path, or resume that run.")
     if microbatch is None:
         length, platform = getattr(task, "length", 1), placement.devices[0].platform
-        size = device_rules.microbatch_for(batch_size, length, model, platform)
+        size = device_rules.microbatch_for(batch_size // data_shards, length, model, platform)
         config = dataclasses.replace(config, microbatch=size)
     config = dataclasses.replace(config, max_events=events_that_fit(config, placement.padded))
     if config.seed_axis == "measure":
         config = dataclasses.replace(config, seed_axis=measured_axis(config, devices))
-        placement = device_rules.place(len(labels), model, config.seed_axis, devices)
+        placement = device_rules.place(len(labels), model, config.seed_axis, devices, data_shards)
     session = Session(config, placement)
     session.lower()
     records = Keeper.check(config)
@@ -162,6 +169,7 @@ def resume(
     path: str | Path,
     *,
     devices: Sequence[Any] | None = None,
+    data_shards: int | None = None,
     progress: bool | None = None,
     stop: Callable[[], bool] | None = None,
     **given: Any,
@@ -171,13 +179,20 @@ def resume(
     Args:
       path: the run directory.
       devices, progress, stop: as for `run`.
+      data_shards: as for `run`. Default: as it was begun, or as many as there are; with another number of devices to a
+        batch the parameters are the same up to rounding.
       given: settings that no file can hold (a lambda, an optax transformation), by their name in `run`.
 
     Raises:
       DamagedFileError: a file of the run is damaged. ConfigError: a setting that must be given again.
     """
     config = load_config(path, **given)
-    placement = device_rules.place(len(config.seeds), config.model, config.seed_axis, devices)
+    if data_shards is None:
+        found = len(jax.devices() if devices is None else devices)
+        data_shards = device_rules.shards_within(config.batch_size, min(config.data_shards, found))
+    shared = data_shards >= 1 and config.batch_size % data_shards == 0
+    require(shared, "data_shards", data_shards, f"a divisor of batch_size={config.batch_size}")
+    placement = device_rules.place(len(config.seeds), config.model, config.seed_axis, devices, data_shards)
     session = Session(config, placement)
     return _go(session, Keeper(Path(path), session, Keeper.check(config)), progress, stop)
 

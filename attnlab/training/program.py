@@ -14,6 +14,8 @@ from attnlab import keys
 from attnlab.training import losses
 from attnlab.training.optimizers import Optimizer, rule_of
 
+DATA_AXIS = "data"  # of the mesh: the devices that share each batch
+
 
 @struct.dataclass
 class State:
@@ -52,8 +54,15 @@ def _rule(optimizer: Optimizer, model: Any) -> optax.GradientTransformation:
     return rule_of(optimizer, getattr(model, "undecayed", frozenset()))
 
 
-def make_step(task: Any, model: Any, loss: losses.Loss, batch_size: int, microbatch: int | None) -> Callable:
-    """`step(optimizer, root, edits, state) -> state`: one update on the batch of stream `data` at `state.step`."""
+def make_step(
+    task: Any, model: Any, loss: losses.Loss, batch_size: int, microbatch: int | None, data_shards: int = 1
+) -> Callable:
+    """`step(optimizer, root, edits, state) -> state`: one update on the batch of stream `data` at `state.step`.
+
+    With several `data_shards` every device of the mesh's data axis draws the whole batch, takes the gradient of its
+    rows, and adds those of the others.
+    """
+    rows = batch_size // data_shards
 
     def objective(params, batch, edits, weight):
         return losses.weighted_sum(model, params, batch, loss, edits) / weight
@@ -62,7 +71,14 @@ def make_step(task: Any, model: Any, loss: losses.Loss, batch_size: int, microba
 
     def loss_and_gradient(params, batch, edits):
         weight = losses.total_weight(batch)
-        if microbatch is None or microbatch == batch_size:
+        if data_shards == 1:
+            return in_parts(params, batch, edits, weight)
+        first = rows * jax.lax.axis_index(DATA_AXIS)
+        mine = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, rows), batch)
+        return jax.lax.psum(in_parts(params, mine, edits, weight), DATA_AXIS)
+
+    def in_parts(params, batch, edits, weight):
+        if microbatch is None or microbatch == rows:
             return gradient(params, batch, edits, weight)
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), batch)
 

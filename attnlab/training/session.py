@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -91,7 +92,10 @@ class Session:
     def trace(self) -> Any:
         """Trace the program; `.lower(lowering_platforms=("tpu",))` of the result needs no such device."""
         c = self.config
-        step = make_step(c.task, c.model, c.loss, c.batch_size, c.microbatch)
+        shards = self.placement.data_shards
+        rows = c.batch_size // shards
+        microbatch = None if c.microbatch is None else math.gcd(c.microbatch, rows)
+        step = make_step(c.task, c.model, c.loss, c.batch_size, microbatch, shards)
         functions = {name: schedule.of for name, schedule in c.schedules().items()}
         slots = {name: self.plan.slots(name) for name in self.plan.names}
         chunk = make_chunk(step, c.model, functions, slots)
@@ -143,7 +147,7 @@ def measured_axis(config: RunConfig, devices: Any = None, steps: int = 5, rounds
     axes: tuple[device_rules.SeedAxis, ...] = ("map", "vmap")
     for axis in axes:
         trial = dataclasses.replace(config, seed_axis=axis, steps=steps, chunk_steps=steps, record={})
-        session = Session(trial, device_rules.place(len(config.seeds), config.model, axis, devices))
+        session = Session(trial, device_rules.place(len(config.seeds), config.model, axis, devices, config.data_shards))
         session.compile()
         trials[axis] = session
     return min(trials, key=lambda axis: min(_seconds(trials[axis], rounds)))

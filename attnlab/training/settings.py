@@ -34,7 +34,7 @@ class RunConfig:
 
     The fields are those of `run`, decided; `max_events` is the most rows of one record in a chunk. `roots` is the seed
     that each entry of the seed axis draws from, where that is not its label: one seed may then train several times,
-    with other numbers in the optimizer each time.
+    with other numbers in the optimizer each time. `data_shards`: how many devices shared each batch.
     """
 
     task: Any
@@ -51,6 +51,7 @@ class RunConfig:
     seed_axis: SeedAxis = "map"
     max_events: int = EVENTS
     roots: tuple[int, ...] | None = None
+    data_shards: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
@@ -58,7 +59,7 @@ class RunConfig:
         if self.roots is not None:
             object.__setattr__(self, "roots", root_seeds(self.roots, len(self.seeds)))
         object.__setattr__(self, "edits", tuple(self.edits) if isinstance(self.edits, list | tuple) else (self.edits,))
-        for name in ("steps", "batch_size", "chunk_steps", "max_events"):
+        for name in ("steps", "batch_size", "chunk_steps", "max_events", "data_shards"):
             require(_is_count(getattr(self, name)), name, getattr(self, name), "an integer >= 1")
         require(hasattr(self.task, "sample"), "task", self.task, "an object with sample(key, batch_size)")
         complete = hasattr(self.model, "init") and hasattr(self.model, "apply")
@@ -69,9 +70,13 @@ class RunConfig:
         for name, schedule in self.record.items():
             right = hasattr(schedule, "at") and callable(getattr(schedule, "of", None))
             require(right, f"record[{name!r}]", schedule, "a schedule: every(...), log_spaced(...), at(...)")
+        shared = self.batch_size % self.data_shards == 0
+        require(shared, "data_shards", self.data_shards, f"a divisor of batch_size={self.batch_size}")
         if self.microbatch is not None:
-            divides = _is_count(self.microbatch) and self.batch_size % self.microbatch == 0
-            require(divides, "microbatch", self.microbatch, f"a divisor of batch_size={self.batch_size}")
+            rows = self.batch_size // self.data_shards
+            divides = _is_count(self.microbatch) and rows % self.microbatch == 0
+            per_device = f"batch_size={rows}" if self.data_shards == 1 else f"the {rows} sequences of a device"
+            require(divides, "microbatch", self.microbatch, f"a divisor of {per_device}")
         for name in ("vocab_size", "length"):
             ours, theirs = getattr(self.model, name, None), getattr(self.task, name, None)
             if ours is not None and theirs is not None:

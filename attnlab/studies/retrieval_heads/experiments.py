@@ -39,8 +39,8 @@ def experiments(preset: str) -> dict[str, Experiment]:
     noise, language = tt.NeedleCopy(), tt.NeedleCopy(language="markov", joint=True)
     found: dict[str, Any] = {
         "needle": _experiment(noise, 3, 4, 64, 900 if preset == "laptop" else 2000),
-        "joint": _experiment(language, 2, 8, 64, 1500 if preset == "laptop" else 3000),
+        "joint": _experiment(language, 2, 8, 64, 3000 if preset == "laptop" else 6000),
     }
     if preset == "evening":
-        found["surplus"] = _experiment(language, 4, 16, 128, 3000)
+        found["surplus"] = _experiment(language, 4, 16, 128, 6000)
     return found
