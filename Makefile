@@ -13,7 +13,7 @@ SETUP := VENV="$(VENV)" PYTHON="$(PYTHON)" bash tools/setup.sh
 help:
 	@echo "make reproduce   install, then run a study: STUDY=$(STUDY) PRESET=$(PRESET)"
 	@echo "make test        install with the developers' tools, then the fast tests"
-	@echo "make slow        the full reproductions; make bench: speed ratios; make lint types notebooks wheel floors"
+	@echo "make slow        the full reproductions; make bench: speed ratios (ONLY=, AGAINST=commit); make lint types notebooks wheel floors"
 
 $(VENV)/.user: pyproject.toml
 	@$(SETUP) user
@@ -44,7 +44,11 @@ wheel: $(VENV)/.dev
 	bash tools/check_wheel.sh $(BIN)/python
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m tests.bench
+ifdef AGAINST
+	$(BIN)/python -m tests.bench.against $(AGAINST) --only "$(ONLY)"
+else
+	$(BIN)/python -m tests.bench --only "$(ONLY)"
+endif
 
 floors:
 	bash tools/floors.sh
