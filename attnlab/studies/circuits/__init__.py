@@ -201,10 +201,10 @@ NOTES = """
 - **The shared heads carry little.** Set to their means they cost 0 to .08 (indirect) and -.01 to .33 (coloured) of the
   accuracy; as many others of the same layers cost as much within .013 in the median. Markov text loses nothing.
 - Circuits are of different kinds: in the first seed coloured objects hang on one head (all of the effect), indirect
-  objects are spread over all layers; Markov text's effects are at most .004 there, so that its "circuit" is a ranking of
-  near zeros.
-- **Repair.** With noisy labels the task is learned in part (.32 to .90 right, median .65). Looking at
-  the *other* colours changes nothing (-.001 to .005): these models have no heads that inhibit, as the paper's do.
+  objects are spread over all layers; Markov text's effects are at most .004 there, so that its "circuit" is a ranking
+  of near zeros.
+- **Repair.** With noisy labels the task is learned in part (.32 to .90 right, median .65). Looking at the
+  *other* colours changes nothing (-.001 to .005): these models have no heads that inhibit, as the paper's do.
   Looking at the right colour makes it .04 to .23 more likely, the head chosen on other sequences.
 """
 
