@@ -253,6 +253,55 @@ class Sweep:
 
 
 @dataclasses.dataclass
+class Programs:
+    """What a training step of every run of a preset costs on a chip that need not be here: a table, and JSON lines."""
+
+    study: Positional[str | None] = None
+    """Only this study's."""
+    chips: tuple[str, ...] = ("v5e", "h100")
+    """Of v4, v5e, v5p, v6e (TPU; compiled if libtpu is installed), a100, h100 (lowered)."""
+    preset: str = "paper"
+    """Whose sizes."""
+    only: str = ""
+    """Only programs whose name contains this."""
+    kernels: bool = True
+    """Whether the kernels are priced, too."""
+    lower: bool = False
+    """Lower only, compile nothing."""
+    json: Path | None = None
+    """Where to write one JSON line per program and chip."""
+
+    def go(self) -> int:
+        import itertools
+
+        from rich.table import Table
+
+        from attnlab import accelerators
+
+        targets = [accelerators.chip(name) for name in self.chips]
+        steps = accelerators.paper_steps(self.preset, self.study)
+        own = accelerators.kernels() if self.kernels and self.study is None else ()
+        found = []
+        for program in itertools.chain(steps, own):
+            for target in targets if self.only in program.name else ():
+                found.append(accelerators.price(program, target, False if self.lower else None))
+                print(".", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        if not found:
+            raise UsageError(f"--only: got {self.only!r}, which is in no program's name.")
+        table = Table(*found[0].row(), title="One training step of all seeds; kernels forward and backward")
+        for one in found:
+            table.add_row(*one.row().values())
+        _console().print(table)
+        for one in found:
+            if one.why:
+                print(f"{one.program} on {one.chip}: {one.why}")
+        if self.json is not None:
+            self.json.write_text("".join(json.dumps(one.to_json()) + "\n" for one in found))
+        return 1 if any(one.state == "refused" for one in found) else 0
+
+
+@dataclasses.dataclass
 class Resume:
     """Go on with an interrupted run, study or sweep, bit for bit."""
 
@@ -359,6 +408,7 @@ Command = (
     | Annotated[Train, subcommand("run")]
     | Annotated[Compare, subcommand("compare")]
     | Annotated[Sweep, subcommand("sweep")]
+    | Annotated[Programs, subcommand("programs")]
     | Annotated[Resume, subcommand("resume")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Report, subcommand("report")]
@@ -411,15 +461,19 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _tell(study: Any, outcome: Any) -> int:
+def _console() -> Any:
+    """A log file has no width of its own."""
     from rich.console import Console
 
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def _tell(study: Any, outcome: Any) -> int:
     from attnlab.report import exit_status, summary_line, verdict_table
     from attnlab.studies.reproduce import REPORT
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)  # a log file has no width of its own
+    console = _console()
     console.print(verdict_table(outcome.verdicts, title=study.title, show_statement=console.width >= 110))
     print(f"{summary_line(outcome.verdicts)}; {outcome.seconds / 60:.1f} minutes.")
     failed = [v.claim.id for v in outcome.verdicts if v.status == "failed"]

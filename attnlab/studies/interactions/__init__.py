@@ -157,8 +157,8 @@ STUDY = study(
         Preset("smoke", "identities, a tiny model for 30 steps", None, 2),
         Preset(
             "laptop",
-            "1,000 laws, three variants of GridQA, one model of two layers; 2 CPU cores, 2 min while busy",
-            2.0,
+            "1,000 laws, three variants of GridQA, one model of two layers; 2 CPU cores",
+            1,
             3,
         ),
         Preset("evening", "the same with a model trained for longer; 2 CPU cores", None, 5),

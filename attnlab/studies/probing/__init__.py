@@ -169,7 +169,7 @@ STUDY = study(
     "(2025).",
     (
         Preset("smoke", "identities in full, probes for 40 steps", None, 2),
-        Preset("laptop", "five probes by four numbers of marks, and taps of a small transformer; 2 CPU cores", None, 3),
+        Preset("laptop", "five probes by four numbers of marks, and taps of a small transformer; 2 CPU cores", 6, 3),
         Preset("evening", "the same, four times as long; 2 CPU cores", None, 5),
     ),
     (*EXACT, *MARKS, *TABLE, *TAPS, *SMOKE),

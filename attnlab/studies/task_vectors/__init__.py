@@ -173,7 +173,7 @@ STUDY = study(
     "Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning, arXiv 2507.20906 (2025).",
     (
         Preset("smoke", "tiny models for 30 steps, injection in full", None, 2),
-        Preset("laptop", "two models of two layers, eight maps; 2 CPU cores, 6 min while busy", 6, 5),
+        Preset("laptop", "two models of two layers, eight maps; 2 CPU cores", 2, 5),
         Preset("evening", "the same, trained four times as long; 2 CPU cores", None, 5),
     ),
     (*BOTH, *EVEN, *CHOOSING, *SMOKE),

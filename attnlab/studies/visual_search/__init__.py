@@ -258,9 +258,7 @@ STUDY = study(
     f"{OAT}; {VSA}; {OCW}.",
     (
         Preset("smoke", "herrings in full, a tiny pointer and three tiny denoisers", None, 2),
-        Preset(
-            "laptop", "a pointer for 8,000 steps, 3 seeds; denoisers on three diets and a head; 2 CPU cores", None, 5
-        ),
+        Preset("laptop", "a pointer for 8,000 steps, 3 seeds; denoisers on three diets and a head; 2 CPU cores", 7, 5),
         Preset("evening", "the same, twice as wide and longer, and a learned stop; 2 CPU cores", None, 5),
     ),
     (*POINTER, *ASYMMETRY, *HERRINGS, *SMOKE),

@@ -1,0 +1,94 @@
+"""The programs that are priced: one training step of every run of a preset, and every kernel forward and backward.
+
+A step and not a whole chunk of them: what compilers count of a loop is one pass through its body, however often it
+runs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from attnlab import kernels as own_kernels
+from attnlab.training.devices import place
+from attnlab.training.program import lift, make_step
+from attnlab.training.session import Session
+from attnlab.training.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class Program:
+    """`function(*shapes)`, under a name. `seeds`: how many trainings it advances by one step; 0 = no training step."""
+
+    name: str
+    function: Callable[..., Any]
+    shapes: tuple[Any, ...]
+    seeds: int = 0
+
+
+def training_step(name: str, config: RunConfig) -> Program:
+    """One update of all seeds of a run, together (`vmap`), whole batches."""
+    seeds = len(config.seeds)
+    session = Session(config, place(seeds, config.model, "vmap", jax.devices()[:1]))
+    step = make_step(config.task, config.model, config.loss, config.batch_size, None)
+    arguments = session.optimizer, session.roots, session.edits, session.state_like()
+    return Program(name, lift(step, "vmap", (True, True, False, True)), _shapes(arguments), seeds)
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def paper_steps(preset: str = "paper", study: str | None = None) -> Iterator[Program]:
+    """The step of every run of a preset, of every study that has it (or of one), `study/run`.
+
+    Raises:
+      ConfigError: an unknown study, or one without this preset.
+    """
+    from attnlab.config import require
+    from attnlab.studies import STUDIES, find
+
+    chosen = STUDIES if study is None else (find(study),)
+    having = [s for s in chosen if preset in {p.name for p in s.presets}]
+    names = sorted({p.name for s in chosen for p in s.presets})
+    require(bool(having), "preset", repr(preset), " | ".join(names))
+    for one in having:
+        seeds = next(p.seeds for p in one.presets if p.name == preset)
+        with tempfile.TemporaryDirectory() as folder:  # a lab writes nothing there until it trains
+            lab = one.open_lab(Path(folder), preset, seeds, False, lambda _: None, 0)
+        for name, e in lab.experiments.items():
+            yield training_step(f"{one.name}/{name}", _config(e, seeds))
+
+
+def _config(experiment: Any, seeds: int) -> RunConfig:
+    from attnlab.training import losses
+
+    most = getattr(experiment, "most_seeds", None)
+    return RunConfig(
+        task=experiment.task,
+        model=experiment.model,
+        optimizer=experiment.optimizer,
+        steps=experiment.steps,
+        seeds=tuple(range(seeds if most is None else min(seeds, most))),
+        batch_size=experiment.batch_size,
+        loss=losses.natural(experiment.task),
+    )
+
+
+def kernels(heads: int = 8, length: int = 2048, head_dim: int = 64) -> Iterator[Program]:
+    """Every kernel of `attnlab.kernels`, forward, and forward and backward: `[H, T, K]`, float32."""
+    tokens = jax.ShapeDtypeStruct((heads, length, head_dim), jnp.float32)
+    shapes = (tokens, tokens, tokens, jax.ShapeDtypeStruct((heads,), jnp.float32))
+
+    def total(q: Any, k: Any, v: Any, ridge: Any) -> Any:
+        return jnp.sum(own_kernels.local_linear_attention(q, k, v, ridge))
+
+    size = f"H={heads} T={length} K={head_dim}"
+    yield Program(f"local_linear_attention {size}", own_kernels.local_linear_attention, shapes)
+    yield Program(f"local_linear_attention, gradient, {size}", jax.grad(total, (0, 1, 2, 3)), shapes)
