@@ -56,5 +56,5 @@ def chip(name: str) -> Chip:
     from attnlab.config import require
 
     known = {c.name: c for c in CHIPS}
-    require(name in known, "chip", repr(name), " | ".join(known))
+    require(name in known, "chip", name, " | ".join(known))
     return known[name]

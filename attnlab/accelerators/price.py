@@ -1,8 +1,8 @@
 """What a program costs on a chip: operations, bytes, memory, and the time that the roofline allows.
 
-Compiled for a TPU (`pip install libtpu`; no chip is needed) the bytes are those of the fused program and the memory is
-what the compiler reserves; a program that does not fit is refused. Lowered only, operations are counted of the program
-as written, and so are bytes, as if nothing were fused: an upper bound, by far.
+Operations are counted from the trace (`count`). Compiled for a TPU (`pip install libtpu`; no chip is needed) the bytes
+are those of the fused program, the body of a loop once, and the memory is what the compiler reserves; a program that
+does not fit is refused. Lowered only, neither is known.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from attnlab.accelerators.chips import Chip
+from attnlab.accelerators.count import Count, count
 from attnlab.accelerators.programs import Program
 
 _TPU = {
@@ -35,8 +35,9 @@ class Price:
 
     Attributes:
       state: `compiled` for it; `lowered` to its instructions and no more; `refused` by its compiler, see `why`.
-      flops, moved: operations, bytes to and from memory. memory: bytes at the peak, NaN if only lowered.
+      flops: operations. moved: bytes to and from memory. memory: bytes at the peak. NaN where it is not known.
       seconds: the least that the roofline allows; of what is only lowered by its operations alone.
+      least: what of these is a lower bound: `flops` (a loop of unknown length), `moved` (loops).
     """
 
     program: str
@@ -46,6 +47,7 @@ class Price:
     moved: float = float("nan")
     memory: float = float("nan")
     seconds: float = float("nan")
+    least: tuple[str, ...] = ()
     why: str = ""
 
     @property
@@ -58,16 +60,21 @@ class Price:
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
     def row(self) -> dict[str, str]:
-        """What a table shows."""
+        """What a table shows; `≥` before what is a lower bound."""
+
+        def told(name: str, unit: float) -> str:
+            value = getattr(self, name)
+            return "" if value != value else f"{'≥ ' if name in self.least else ''}{value / unit:.4g}"
+
         return {
             "program": self.program,
             "chip": self.chip,
             "state": self.state,
-            "GFLOP": f"{self.flops / 1e9:.4g}",
-            "MB moved": f"{self.moved / 1e6:.4g}",
-            "MB at the peak": f"{self.memory / 1e6:.4g}" if self.memory == self.memory else "",
-            "FLOP/byte": f"{self.intensity:.3g}",
-            "roofline, µs": f"{self.seconds * 1e6:.4g}",
+            "GFLOP": told("flops", 1e9),
+            "MB moved": told("moved", 1e6),
+            "MB at the peak": told("memory", 1e6),
+            "FLOP/byte": "" if self.least or self.moved != self.moved else f"{self.intensity:.3g}",
+            "roofline, µs": told("seconds", 1e-6),
         }
 
 
@@ -87,24 +94,25 @@ def price(program: Program, chip: Chip, compiled: bool | None = None) -> Price:
         made = jax.jit(program.function).lower(*shapes).compile()
     except Exception as error:  # the compilers' own errors share no class
         return Price(program.name, chip.name, "refused", why=str(error).strip().split("\n")[0][:200])
-    counts, memory = _counts(made.cost_analysis()), made.memory_analysis()
+    counted = count(program.function, *program.shapes)
+    memory: Any = made.memory_analysis()
+    moved = float((made.cost_analysis() or {}).get("bytes accessed", float("nan")))
     held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     held -= memory.alias_size_in_bytes
-    seconds = chip.seconds(*counts)
-    return Price(program.name, chip.name, "compiled", *counts, float(held), seconds)
+    seconds = chip.seconds(counted.flops, moved)
+    least = _least(counted) + (("moved",) if counted.loops else ())
+    return Price(program.name, chip.name, "compiled", counted.flops, moved, float(held), seconds, least)
 
 
 def _lowered(program: Program, chip: Chip) -> Price:
-    traced = jax.jit(program.function).trace(*program.shapes)
-    traced.lower(lowering_platforms=(chip.platform,))
-    flops, moved = _counts(traced.lower().cost_analysis())
-    return Price(program.name, chip.name, "lowered", flops, moved, seconds=flops / chip.flops)
+    jax.jit(program.function).trace(*program.shapes).lower(lowering_platforms=(chip.platform,))
+    counted = count(program.function, *program.shapes)
+    seconds = counted.flops / chip.flops
+    return Price(program.name, chip.name, "lowered", counted.flops, seconds=seconds, least=_least(counted))
 
 
-def _counts(found: Any) -> tuple[float, float]:
-    """Operations and bytes."""
-    found = found or {}
-    return float(found.get("flops", np.nan)), float(found.get("bytes accessed", np.nan))
+def _least(counted: Count) -> tuple[str, ...]:
+    return ("flops", "seconds") if counted.open else ()
 
 
 @cache

@@ -57,7 +57,7 @@ def paper_steps(preset: str = "paper", study: str | None = None) -> Iterator[Pro
     chosen = STUDIES if study is None else (find(study),)
     having = [s for s in chosen if preset in {p.name for p in s.presets}]
     names = sorted({p.name for s in chosen for p in s.presets})
-    require(bool(having), "preset", repr(preset), " | ".join(names))
+    require(bool(having), "preset", preset, " | ".join(names))
     for one in having:
         seeds = next(p.seeds for p in one.presets if p.name == preset)
         with tempfile.TemporaryDirectory() as folder:  # a lab writes nothing there until it trains

@@ -40,7 +40,7 @@ class Receiver:
     part: Part
 
     def __post_init__(self) -> None:
-        require(self.part in get_args(Part), "Receiver.part", repr(self.part), " | ".join(get_args(Part)))
+        require(self.part in get_args(Part), "Receiver.part", self.part, " | ".join(get_args(Part)))
 
 
 LOGITS = "logits"

@@ -84,7 +84,7 @@ def column_weights(layer: int, factors: Array, normalise: Normalise | None = "ma
       normalise: `mass` keeps each row's sum (as a logit bias `log w` does under softmax), `row` makes it 1, None leaves
         it: for maps whose rows need not sum to 1 (sigmoid, gates) only None is a plain edit.
     """
-    require(normalise in ("mass", "row", None), "normalise", repr(normalise), "mass | row | None")
+    require(normalise in ("mass", "row", None), "normalise", normalise, "mass | row | None")
     edit = {"mass": _keeping_mass, "row": _row_of_one, None: _times}[normalise]
     return Edit(f"blocks.{layer}.attn.weights", edit, jnp.asarray(factors), mask)
 

@@ -63,7 +63,7 @@ def boost(layer: int, keys: Array, strength: Amount, kind: Boost = "log", mask: 
     Raises:
       ConfigError: an unknown kind; a strength that is not positive (`log`).
     """
-    require(kind in get_args(Boost), "kind", repr(kind), " | ".join(get_args(Boost)))
+    require(kind in get_args(Boost), "kind", kind, " | ".join(get_args(Boost)))
     if kind == "log":
         require(within(strength, 0, open_below=True), "strength", strength, "> 0: weights are multiplied by it")
         return logit_bias(layer, jnp.log(strength) * jnp.asarray(keys), mask)
@@ -116,7 +116,7 @@ def restrict(layer: int, allowed: Array, place: Place = "logit", mask: Any = Non
         renormalised (as the published code does: the mass vanishes). A row without an allowed key is spread evenly by
         `logit`.
     """
-    require(place in get_args(Place), "place", repr(place), " | ".join(get_args(Place)))
+    require(place in get_args(Place), "place", place, " | ".join(get_args(Place)))
     if place == "post":
         return column_weights(layer, jnp.asarray(allowed, jnp.float32), None, mask)
     return Edit(f"blocks.{layer}.attn.logits", _never, jnp.asarray(allowed), mask)

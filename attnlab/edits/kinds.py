@@ -39,7 +39,7 @@ def ablate(layer: int, kind: Kind, amount: Amount = 1.0, source: Any = None, mas
     Raises:
       ConfigError: an unknown kind, a source that lacks or is not wanted.
     """
-    require(kind in KINDS, "kind", repr(kind), " | ".join(KINDS))
+    require(kind in KINDS, "kind", kind, " | ".join(KINDS))
     require((source is not None) == (kind in GIVEN), "source", "None" if source is None else "given", _wanted(kind))
     if kind == "zero":
         return output_mix(layer, amount, 0.0, mask=mask)

@@ -50,7 +50,7 @@ def prompts(
     Raises:
       ConfigError: `pool` without `count` or the other way around; fewer than one; an unknown place.
     """
-    require(place in get_args(Place), "place", repr(place), " | ".join(get_args(Place)))
+    require(place in get_args(Place), "place", place, " | ".join(get_args(Place)))
     require((pool is None) == (count is None), "count", count, "a number together with `pool`, None without")
     if count is not None:
         require(count >= 1, "count", count, "at least 1")

@@ -1,0 +1,130 @@
+"""Counts of operations against arithmetic, rooflines, programs at paper size lowered for chips that are not here."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from attnlab import accelerators, cli, training
+from attnlab.accelerators.chips import Chip
+from attnlab.accelerators.count import count
+from attnlab.accelerators.programs import Program
+from attnlab.config import ConfigError
+
+
+def shape(*sizes: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+
+A, B = shape(3, 4), shape(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "flops", "loops", "open_"),
+    [
+        (lambda a, b: a @ b, (A, B), 2 * 3 * 4 * 5, False, False),
+        (jax.vmap(jnp.matmul), (shape(7, 3, 4), shape(7, 4, 5)), 7 * 2 * 3 * 4 * 5, False, False),
+        (lambda a: a.T.reshape(-1), (A,), 0, False, False),
+        (lambda a: jnp.sin(a) + 1, (A,), 2 * 12, False, False),
+        # Ten products and additions.
+        (lambda a, b: jax.lax.scan(lambda c, _: (c + a @ b, None), jnp.zeros((3, 5)), None, 10)[0], (A, B),
+         10 * (120 + 15), True, False),
+        # Not known how often: the comparison and the addition once.
+        (lambda a: jax.lax.while_loop(lambda c: c[0, 0] < 3, lambda c: c + 1, a), (A,), 13, True, True),
+        # Of two branches the dearer.
+        (lambda a, b: jax.lax.cond(a[0, 0] > 0, lambda: a @ b, lambda: jnp.zeros((3, 5))), (A, B), 121, False, False),
+        (jax.jit(lambda a, b: a @ b), (A, B), 120, False, False),
+    ],
+    ids=["product", "batch", "moves", "elements", "scan", "while", "cond", "jit"],
+)  # fmt: skip
+def test_operations_are_counted(function, shapes, flops, loops, open_) -> None:
+    found = count(function, *shapes)
+    assert (found.loops, found.open) == (loops, open_)
+    assert abs(found.flops - flops) <= 2, "and a scalar or two"
+
+
+def test_backward_is_twice_forward() -> None:
+    """Three products of one size."""
+    found = count(jax.grad(lambda a, b: jnp.sum((a @ b) ** 2), (0, 1)), A, B)
+    assert 3 * 120 <= found.flops <= 3 * 120 + 5 * 15
+
+
+def test_roofline() -> None:
+    chip = Chip("c", "tpu", flops=100.0, bandwidth=10.0, memory=1.0)
+    assert chip.balance == 10
+    assert chip.seconds(200, 1) == 2 and chip.seconds(1, 30) == 3 and chip.seconds(100, 10) == 1
+    with pytest.raises(ConfigError, match=r"chip: got 'v9'; allowed is v4 \| v5e"):
+        accelerators.chip("v9")
+
+
+def test_a_step_of_training_costs_what_its_products_do() -> None:
+    """One dense layer by hand: forward and two products backward, of every seed."""
+    from dataclasses import dataclass
+
+    from toy_tasks.base import Batch
+
+    @dataclass(frozen=True)
+    class Pairs:
+        length: int = 1
+
+        def sample(self, key, batch_size):
+            return Batch(jnp.zeros((batch_size, 1, 64)), jnp.zeros((batch_size, 1, 32)), jnp.ones((batch_size, 1)), {})
+
+    class Dense:
+        def init(self, key):
+            return {"w": jnp.zeros((64, 32))}
+
+        def apply(self, params, inputs, *, tape=(), edits=()):
+            return inputs @ params["w"], {}
+
+    config = training.RunConfig(
+        task=Pairs(), model=Dense(), steps=1, seeds=3, batch_size=16, loss=training.losses.squared_error
+    )
+    program = accelerators.training_step("dense", config)
+    found = accelerators.price(program, accelerators.chip("h100"), compiled=False)
+    products = 3 * 2 * (2 * 16 * 64 * 32)  # forward, and the gradient of the weights; inputs need none
+    assert program.seeds == 3 and products <= found.flops <= 1.5 * products
+    assert found.seconds == pytest.approx(found.flops / 989e12)
+
+
+def test_programs_by_the_command_line(tmp_path, capsys) -> None:
+    """A smoke preset lowered for both kinds of chips; one JSON line each."""
+    where = tmp_path / "programs.jsonl"
+    words = ["programs", "retrieval-heads", "--preset", "smoke", "--lower", "--json", str(where)]
+    assert cli.main(words) == 0
+    rows = [json.loads(line) for line in where.read_text().splitlines()]
+    assert [(row["program"], row["chip"], row["state"]) for row in rows] == [
+        ("retrieval-heads/needle", "v5e", "lowered"),
+        ("retrieval-heads/needle", "h100", "lowered"),
+    ]
+    assert rows[0]["flops"] > 1e6 and rows[0]["moved"] is None and rows[0]["seconds"] > rows[1]["seconds"]
+    assert "needle" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_an_error(capsys) -> None:
+    assert cli.main(["programs", "retrieval-heads", "--preset", "paper", "--lower"]) == 2
+    assert "preset: got 'paper'; allowed is evening | laptop | smoke" in capsys.readouterr().err
+    assert cli.main(["programs", "retrieval-heads", "--preset", "smoke", "--only", "nothing", "--lower"]) == 2
+    assert "--only: got 'nothing'" in capsys.readouterr().err
+
+
+def test_kernels_are_lowered() -> None:
+    for program in accelerators.kernels(heads=2, length=256, head_dim=16):
+        found = accelerators.price(program, accelerators.chip("v5e"), compiled=False)
+        assert found.state == "lowered" and "flops" in found.least, "conjugate gradients end when they are done"
+
+
+def test_compiled_for_a_tpu() -> None:
+    """Where libtpu is installed: bytes, memory, and a program that does not fit is refused by name."""
+    pytest.importorskip("libtpu")
+    chip = accelerators.chip("v5e")
+    square = shape(512, 512)
+    found = accelerators.price(Program("square", lambda a: a @ a, (square,)), chip)
+    assert found.state == "compiled" and found.flops == 2 * 512**3 and found.moved >= 2 * 4 * 512**2
+    assert found.seconds == pytest.approx(max(found.flops / 197e12, found.moved / 819e9))
+    huge = shape(2**17, 2**17)
+    refused = accelerators.price(Program("huge", lambda a: a + 1, (huge,)), chip)
+    assert refused.state == "refused" and refused.why
