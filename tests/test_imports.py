@@ -18,8 +18,8 @@ LEAVES = {"attnlab.keys", "attnlab.config", "attnlab.tape", "attnlab.edits", "at
 PROTOCOL = "toy_tasks.base"
 EVERYTHING = {"attnlab", "toy_tasks", "theory"}
 
-# What a room may import of ours, besides itself. Arrow: attention -> models -> trajectory -> training -> analysis -> report
-# -> studies -> accelerators -> cli; left never imports right. Training comes after trajectory, for it writes one.
+# What a room may import of ours, besides itself. Arrow: attention -> models -> trajectory -> training -> analysis ->
+# report -> studies -> accelerators -> cli; left never imports right. Training comes after trajectory, as it writes one.
 MAY_IMPORT = {
     "toy_tasks": set(),
     "theory": {"toy_tasks"},
