@@ -8,12 +8,13 @@ STUDY ?= active-dormant
 PRESET ?= laptop
 SETUP := VENV="$(VENV)" PYTHON="$(PYTHON)" bash tools/setup.sh
 
-.PHONY: help reproduce test slow lint types notebooks wheel bench floors lock clean
+.PHONY: help reproduce test slow lint types notebooks wheel bench programs floors lock clean
 
 help:
 	@echo "make reproduce   install, then run a study: STUDY=$(STUDY) PRESET=$(PRESET)"
 	@echo "make test        install with the developers' tools, then the fast tests"
-	@echo "make slow        the full reproductions; make bench: speed ratios (ONLY=, AGAINST=commit); make lint types notebooks wheel floors"
+	@echo "make slow        the full reproductions; make bench: speed ratios (ONLY=, AGAINST=commit)"
+	@echo "make programs    lower every paper preset for TPU and CUDA; make lint types notebooks wheel floors"
 
 $(VENV)/.user: pyproject.toml
 	@$(SETUP) user
@@ -49,6 +50,9 @@ ifdef AGAINST
 else
 	$(BIN)/python -m tests.bench --only "$(ONLY)"
 endif
+
+programs: $(VENV)/.dev
+	JAX_PLATFORMS=cpu $(BIN)/attnlab programs --lower
 
 floors:
 	bash tools/floors.sh
