@@ -26,7 +26,7 @@ reproduce: $(VENV)/.user
 	$(BIN)/attnlab reproduce $(STUDY) --preset $(PRESET)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=40
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
