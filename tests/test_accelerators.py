@@ -111,6 +111,12 @@ def test_what_is_not_there_is_an_error(capsys) -> None:
     assert "--only: got 'nothing'" in capsys.readouterr().err
 
 
+def test_what_cannot_be_compiled_here_says_so() -> None:
+    program = Program("square", lambda a: a @ a, (shape(4, 4),))
+    with pytest.raises(ConfigError, match="compiled: got True; allowed is False or None here: libtpu"):
+        accelerators.price(program, accelerators.chip("h100"), compiled=True)
+
+
 def test_kernels_are_lowered() -> None:
     for program in accelerators.kernels(heads=2, length=256, head_dim=16):
         found = accelerators.price(program, accelerators.chip("v5e"), compiled=False)

@@ -18,6 +18,7 @@ import jax
 from attnlab.accelerators.chips import Chip
 from attnlab.accelerators.count import Count, count
 from attnlab.accelerators.programs import Program
+from attnlab.config import require
 
 _TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -83,8 +84,12 @@ def price(program: Program, chip: Chip, compiled: bool | None = None) -> Price:
 
     Args:
       compiled: False lowers only; None compiles where libtpu is installed and the chip is a TPU.
+
+    Raises:
+      ConfigError: `compiled=True` where that cannot be done.
     """
     can = chip.topology is not None and find_spec("libtpu") is not None
+    require(can or not compiled, "compiled", compiled, "False or None here: libtpu and a TPU's name are needed")
     if not (can if compiled is None else compiled):
         return _lowered(program, chip)
     device = _topology(chip.topology or "").devices[0]

@@ -71,7 +71,8 @@ def place(
     require(axis in get_args(SeedAxis), "seed_axis", axis, ", ".join(map(repr, get_args(SeedAxis))))
     found = list(jax.devices() if devices is None else devices)
     require(len(found) > 0, "devices", devices, "at least one device")
-    require(1 <= data_shards <= len(found), "data_shards", data_shards, f"1 to {len(found)}, the number of devices")
+    whole = isinstance(data_shards, int) and 1 <= data_shards <= len(found)
+    require(whole, "data_shards", data_shards, f"1 to {len(found)}, the number of devices")
     groups = min(len(found) // data_shards, num_seeds)
     while -(-num_seeds // groups) * (groups - 1) >= num_seeds:  # the last group would have nothing but padding
         groups -= 1

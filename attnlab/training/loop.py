@@ -190,9 +190,9 @@ def resume(
     if data_shards is None:
         found = len(jax.devices() if devices is None else devices)
         data_shards = device_rules.shards_within(config.batch_size, min(config.data_shards, found))
-    shared = data_shards >= 1 and config.batch_size % data_shards == 0
-    require(shared, "data_shards", data_shards, f"a divisor of batch_size={config.batch_size}")
     placement = device_rules.place(len(config.seeds), config.model, config.seed_axis, devices, data_shards)
+    shared = config.batch_size % data_shards == 0
+    require(shared, "data_shards", data_shards, f"a divisor of batch_size={config.batch_size}")
     session = Session(config, placement)
     return _go(session, Keeper(Path(path), session, Keeper.check(config)), progress, stop)
 
