@@ -141,9 +141,9 @@ NOTES = """
 - **The constant 1 is wrong**: on 1,000 random laws of three bits it crosses synergy 33 times (394 are positive),
   the other bounds never. 1/4 is positive 58 times, the proven .361 109 times: valid, and rarely of use.
 - **One dividend of 127 is the evidence.** That of the patch asked for and the question correlates with the evidence of
-  the exact law (.92, .94, .93) and has its size (1.46, 1.63, 1.37 against 1 / σ² = 1.56); it is 6 to 9 times that of
+  the exact law (.90 to .95) and has its size (1.35 to 1.53 against 1 / σ² = 1.56); it is 5 to 7 times that of
   another patch with the question. Beyond three logits the model gains less than the law does (figure).
-- **Two players do worse than seven.** I(image, question) correlates by .79, .89, .66 only. It has the scores of the
+- **Two players do worse than seven.** I(image, question) correlates by .71 to .84 only. It has the scores of the
   general question in it, where nothing in training asks colours to be level. It is reported, not asserted.
 - **Fresh seeds.** On seeds 100 to 102 (`--first-seed 100`) all claims of the trained model hold, also that of two
   players (.84, .86, .85).

@@ -153,11 +153,11 @@ NOTES = """
 - **Both models learn the maps from examples** (.98 to 1.00). A query alone gets .22 to .31, the best rule that knows
   the family .31.
 - **Whether a vector can stand for examples depends on the heads.** In `even` the map alone explains .97 to .98 of the
-  variance of the second layer's outputs at the query, and injection is close to examples (-.03 to +.01). In
-  `choosing` it explains .06 to .15; injection gains -.19 to +.06 and the paper's claim does not hold (.65 to .90 below
+  variance of the second layer's outputs at the query, and injection is close to examples (-.02 to +.01). In
+  `choosing` it explains .06 to .15; injection gains -.16 to +.03 and the paper's claim does not hold (.66 to .87 below
   examples).
   Vectors of prompts of the same query restore 1.00 in both: what `choosing` lacks is one vector for all queries.
-- **Nothing is selected.** In `even` .83 to .94 of the amounts are below .1 or above .9, but hardly any is low: amount 1
+- **Nothing is selected.** In `even` .84 to .95 of the amounts are below .1 or above .9, but hardly any is low: amount 1
   in all heads is as good. That the heads with large amounts suffice and the few others do nothing then says little.
   Amounts learned for another map do as well (0 to +.03); vectors of another map give .06 of this map's images.
 - The best step of validation and the last are worth the same (0 in `even` on every one of these seeds).
