@@ -282,8 +282,8 @@ class Programs:
         steps = accelerators.paper_steps(self.preset, self.study)
         own = accelerators.kernels() if self.kernels and self.study is None else ()
         found = []
-        for program in itertools.chain(steps, own):
-            for target in targets if self.only in program.name else ():
+        for program in (p for p in itertools.chain(steps, own) if self.only in p.name):
+            for target in targets:
                 found.append(accelerators.price(program, target, False if self.lower else None))
                 print(".", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)

@@ -41,20 +41,19 @@ A, B = shape(3, 4), shape(4, 5)
     ids=["product", "batch", "moves", "elements", "scan", "while", "cond", "jit"],
 )  # fmt: skip
 def test_operations_are_counted(function, shapes, flops, loops, open_) -> None:
-    found = count(function, *shapes)
+    found = count(jax.make_jaxpr(function)(*shapes).jaxpr)
     assert (found.loops, found.open) == (loops, open_)
     assert abs(found.flops - flops) <= 2, "and a scalar or two"
 
 
 def test_backward_is_twice_forward() -> None:
     """Three products of one size."""
-    found = count(jax.grad(lambda a, b: jnp.sum((a @ b) ** 2), (0, 1)), A, B)
+    found = count(jax.make_jaxpr(jax.grad(lambda a, b: jnp.sum((a @ b) ** 2), (0, 1)))(A, B).jaxpr)
     assert 3 * 120 <= found.flops <= 3 * 120 + 5 * 15
 
 
 def test_roofline() -> None:
-    chip = Chip("c", "tpu", flops=100.0, bandwidth=10.0, memory=1.0)
-    assert chip.balance == 10
+    chip = Chip("c", "tpu", flops=100.0, bandwidth=10.0)
     assert chip.seconds(200, 1) == 2 and chip.seconds(1, 30) == 3 and chip.seconds(100, 10) == 1
     with pytest.raises(ConfigError, match=r"chip: got 'v9'; allowed is v4 \| v5e"):
         accelerators.chip("v9")
@@ -86,7 +85,7 @@ def test_a_step_of_training_costs_what_its_products_do() -> None:
     program = accelerators.training_step("dense", config)
     found = accelerators.price(program, accelerators.chip("h100"), compiled=False)
     products = 3 * 2 * (2 * 16 * 64 * 32)  # forward, and the gradient of the weights; inputs need none
-    assert program.seeds == 3 and products <= found.flops <= 1.5 * products
+    assert program.shapes[1].shape == (3,) and products <= found.flops <= 1.5 * products
     assert found.seconds == pytest.approx(found.flops / 989e12)
 
 

@@ -15,7 +15,7 @@ class Chip:
       platform: what programs are lowered for.
       flops: operations per second of matrix products in bfloat16 with sums in float32, dense. By default JAX multiplies
         float32 matrices on a TPU in this way too; on a GPU float32 takes longer (TF32: half of this).
-      bandwidth: bytes per second of its memory. memory: bytes of it.
+      bandwidth: bytes per second of its memory.
       topology: the smallest slice, as libtpu calls it; None where nothing can be compiled without the chip.
     """
 
@@ -23,13 +23,7 @@ class Chip:
     platform: Literal["tpu", "cuda"]
     flops: float
     bandwidth: float
-    memory: float
     topology: str | None = None
-
-    @property
-    def balance(self) -> float:
-        """Operations per byte from which on a program is bound by arithmetic and not by memory."""
-        return self.flops / self.bandwidth
 
     def seconds(self, flops: float, moved: float) -> float:
         """The roofline: what so many operations and bytes take at least, `max(flops / peak, bytes / bandwidth)`."""
@@ -37,12 +31,12 @@ class Chip:
 
 
 CHIPS = (
-    Chip("v4", "tpu", 275e12, 1228e9, 32e9, "v4:2x2x1"),
-    Chip("v5e", "tpu", 197e12, 819e9, 16e9, "v5e:2x2"),
-    Chip("v5p", "tpu", 459e12, 2765e9, 95e9, "v5p:2x2x1"),
-    Chip("v6e", "tpu", 918e12, 1640e9, 32e9, "v6e:2x2"),
-    Chip("a100", "cuda", 312e12, 2039e9, 80e9),
-    Chip("h100", "cuda", 989e12, 3350e9, 80e9),
+    Chip("v4", "tpu", 275e12, 1228e9, "v4:2x2x1"),
+    Chip("v5e", "tpu", 197e12, 819e9, "v5e:2x2"),
+    Chip("v5p", "tpu", 459e12, 2765e9, "v5p:2x2x1"),
+    Chip("v6e", "tpu", 918e12, 1640e9, "v6e:2x2"),
+    Chip("a100", "cuda", 312e12, 2039e9),
+    Chip("h100", "cuda", 989e12, 3350e9),
 )
 """Cloud TPU and NVIDIA A100, H100 SXM (80 GB)."""
 

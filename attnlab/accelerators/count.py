@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.extend.core import Jaxpr
 
@@ -22,12 +21,8 @@ class Count(NamedTuple):
     open: bool = False
 
 
-def count(function: Any, *shapes: Any) -> Count:
-    """Of `function(*shapes)`; traced, not computed."""
-    return _of(jax.make_jaxpr(function)(*shapes).jaxpr)
-
-
-def _of(jaxpr: Jaxpr) -> Count:
+def count(jaxpr: Jaxpr) -> Count:
+    """Of a trace: `jax.make_jaxpr(function)(*shapes).jaxpr`."""
     total, loops, open_ended = 0.0, False, False
     for eqn in jaxpr.eqns:
         found = _one(eqn)
@@ -37,7 +32,7 @@ def _of(jaxpr: Jaxpr) -> Count:
 
 def _one(eqn: Any) -> Count:
     name = eqn.primitive.name
-    inner = [_of(body) for body in _bodies(eqn.params)]
+    inner = [count(body) for body in _bodies(eqn.params)]
     if name == "cond":
         return max(inner)
     if inner:

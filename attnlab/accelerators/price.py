@@ -95,11 +95,12 @@ def price(program: Program, chip: Chip, compiled: bool | None = None) -> Price:
     device = _topology(chip.topology or "").devices[0]
     here = jax.sharding.SingleDeviceSharding(device)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), program.shapes)
+    traced = jax.jit(program.function).trace(*shapes)
     try:
-        made = jax.jit(program.function).lower(*shapes).compile()
+        made = traced.lower().compile()
     except Exception as error:  # the compilers' own errors share no class
         return Price(program.name, chip.name, "refused", why=str(error).strip().split("\n")[0][:200])
-    counted = count(program.function, *program.shapes)
+    counted = count(traced.jaxpr.jaxpr)
     memory: Any = made.memory_analysis()
     moved = float((made.cost_analysis() or {}).get("bytes accessed", float("nan")))
     held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
@@ -110,8 +111,9 @@ def price(program: Program, chip: Chip, compiled: bool | None = None) -> Price:
 
 
 def _lowered(program: Program, chip: Chip) -> Price:
-    jax.jit(program.function).trace(*program.shapes).lower(lowering_platforms=(chip.platform,))
-    counted = count(program.function, *program.shapes)
+    traced = jax.jit(program.function).trace(*program.shapes)
+    traced.lower(lowering_platforms=(chip.platform,))
+    counted = count(traced.jaxpr.jaxpr)
     seconds = counted.flops / chip.flops
     return Price(program.name, chip.name, "lowered", counted.flops, seconds=seconds, least=_least(counted))
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab import kernels as own_kernels
+from attnlab.training import losses
 from attnlab.training.devices import place
 from attnlab.training.program import lift, make_step
 from attnlab.training.session import Session
@@ -24,12 +25,11 @@ from attnlab.training.settings import RunConfig
 
 @dataclass(frozen=True)
 class Program:
-    """`function(*shapes)`, under a name. `seeds`: how many trainings it advances by one step; 0 = no training step."""
+    """`function(*shapes)`, under a name."""
 
     name: str
     function: Callable[..., Any]
     shapes: tuple[Any, ...]
-    seeds: int = 0
 
 
 def training_step(name: str, config: RunConfig) -> Program:
@@ -38,7 +38,7 @@ def training_step(name: str, config: RunConfig) -> Program:
     session = Session(config, place(seeds, config.model, "vmap", jax.devices()[:1]))
     step = make_step(config.task, config.model, config.loss, config.batch_size, None)
     arguments = session.optimizer, session.roots, session.edits, session.state_like()
-    return Program(name, lift(step, "vmap", (True, True, False, True)), _shapes(arguments), seeds)
+    return Program(name, lift(step, "vmap", (True, True, False, True)), _shapes(arguments))
 
 
 def _shapes(tree: Any) -> Any:
@@ -63,12 +63,11 @@ def paper_steps(preset: str = "paper", study: str | None = None) -> Iterator[Pro
         with tempfile.TemporaryDirectory() as folder:  # a lab writes nothing there until it trains
             lab = one.open_lab(Path(folder), preset, seeds, False, lambda _: None, 0)
         for name, e in lab.experiments.items():
-            yield training_step(f"{one.name}/{name}", _config(e, seeds))
+            yield training_step(f"{one.name}/{name}", config_of(e, seeds))
 
 
-def _config(experiment: Any, seeds: int) -> RunConfig:
-    from attnlab.training import losses
-
+def config_of(experiment: Any, seeds: int = 1) -> RunConfig:
+    """The settings of a study's run over its first `seeds` seeds."""
     most = getattr(experiment, "most_seeds", None)
     return RunConfig(
         task=experiment.task,
@@ -77,6 +76,7 @@ def _config(experiment: Any, seeds: int) -> RunConfig:
         steps=experiment.steps,
         seeds=tuple(range(seeds if most is None else min(seeds, most))),
         batch_size=experiment.batch_size,
+        record=experiment.record(),
         loss=losses.natural(experiment.task),
     )
 

@@ -41,7 +41,7 @@ def prompts(
 
     Args:
       allowed: which row may see which prompt, broadcast to `[*B, T, n]`: roles, as in R-TCPA (`roles`). A row without
-        any keeps its output.
+        any keeps its output under `logit`.
       pool, count: T-TCPA: of those allowed, a row sees the `count` whose vectors in `pool` have the largest cosine with
         what the row reads (`nearest`). With `count` at least the number allowed this is R-TCPA.
       place: `logit` prompts not seen are taken out before the map, so that a row's weights sum to 1; `post` they are

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attnlab import training
+import jax
+
+from attnlab.accelerators.programs import config_of
 from attnlab.report.tables import count_statuses
 from attnlab.studies.base import Study
 from attnlab.studies.reproduce import FIGURES, REPORT, reproduce
+from attnlab.training.devices import place
+from attnlab.training.session import Session
 
 
 def smoke_holds(study: Study, folder: Path, *figures: str) -> None:
@@ -25,12 +29,10 @@ def settings_fit(experiments: Callable[[str], Mapping[str, Any]], *presets: str)
     """Every run of these presets makes a manifest and a plan."""
     for preset in presets:
         for name, e in experiments(preset).items():
-            config = training.RunConfig(
-                task=e.task,
-                model=e.model,
-                optimizer=e.optimizer,
-                steps=e.steps,
-                batch_size=e.batch_size,
-                record=e.record(),
-            )
-            assert config.plan() is not None, (preset, name)
+            assert config_of(e).plan() is not None, (preset, name)
+
+
+def lowered(experiment: Any) -> str:
+    """A run's program, one seed, lowered for TPU and CUDA from here."""
+    session = Session(config_of(experiment), place(1, experiment.model, "vmap", jax.devices()[:1]))
+    return session.trace().lower(lowering_platforms=("tpu", "cuda")).as_text()

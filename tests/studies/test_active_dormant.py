@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import jax
 import pytest
+from study_checks import lowered
 
 from attnlab import cli, training
 from attnlab.report import count_statuses
 from attnlab.studies import STUDIES, find
 from attnlab.studies.active_dormant.experiments import PAPER, experiments
 from attnlab.studies.reproduce import FIGURES, REPORT, StudyFolderError, read_verdicts, reproduce
-from attnlab.training.devices import place
-from attnlab.training.session import Session
 
 STUDY = find("active-dormant")
 
@@ -87,12 +85,7 @@ def test_a_wrong_expectation_fails_and_is_named(tmp_path: Path, capsys: pytest.C
 def test_paper_preset_lowers_for_accelerators(name: str):
     """At full size, for TPU and GPU, from a CPU: shapes and operations are right before anyone rents a device."""
     e = experiments("paper")[name]
-    config = training.RunConfig(
-        task=e.task, model=e.model, optimizer=e.optimizer, steps=e.steps, batch_size=e.batch_size, record=e.record()
-    )
-    session = Session(config, place(1, e.model, "vmap", jax.devices()[:1]))
-    lowered = session.trace().lower(lowering_platforms=("tpu", "cuda"))
-    assert f"{e.batch_size}x" in lowered.as_text()
+    assert f"{e.batch_size}x" in lowered(e)
 
 
 @pytest.mark.parametrize("name", ["softmax", "three_sgd"])

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
 import numpy as np
-from study_checks import settings_fit, smoke_holds
+from study_checks import lowered, settings_fit, smoke_holds
 
 import attnlab as al
-from attnlab import training
 from attnlab.studies import find
 from attnlab.studies.associative_memory.memories import reader
 from attnlab.studies.associative_recall.experiments import LATER, MIXERS, experiments
 from attnlab.studies.associative_recall.memory import BETA, bytes_of, memories, written
-from attnlab.training.devices import place
-from attnlab.training.session import Session
 
 STUDY = find("associative-recall")
 
@@ -81,11 +77,7 @@ def test_paper_preset_lowers_for_accelerators():
     """At full size, from a CPU: 512 tokens, 64 pairs, 8 192 ids."""
     e = experiments("paper")["attention_T512_D512"]
     assert (e.task.vocab_size, e.task.length, e.task.num_pairs, e.model.width) == (8192, 512, 64, 512)
-    config = training.RunConfig(
-        task=e.task, model=e.model, optimizer=e.optimizer, steps=e.steps, batch_size=e.batch_size
-    )
-    session = Session(config, place(1, e.model, "vmap", jax.devices()[:1]))
-    assert f"{e.batch_size}x512" in session.trace().lower(lowering_platforms=("tpu", "cuda")).as_text()
+    assert f"{e.batch_size}x512" in lowered(e)
 
 
 def test_scores_and_steps_are_read_from_the_record(tmp_path: Path):

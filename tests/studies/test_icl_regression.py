@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from study_checks import lowered
 
 from attnlab import cli, training
 from attnlab.report import count_statuses
@@ -15,9 +16,7 @@ from attnlab.studies import find
 from attnlab.studies.icl_regression import evaluate
 from attnlab.studies.icl_regression.experiments import experiments
 from attnlab.studies.reproduce import FIGURES, REPORT, read_verdicts
-from attnlab.training.devices import place
 from attnlab.training.losses import natural, squared_error
-from attnlab.training.session import Session
 from toy_tasks import GradientStep, LinearRegression
 
 STUDY = find("icl-regression")
@@ -53,18 +52,7 @@ def test_smoke_passes_and_writes_everything(smoke: Path):
 @pytest.mark.parametrize("name", sorted(experiments("paper")))
 def test_paper_preset_lowers_for_accelerators(name: str):
     e = experiments("paper")[name]
-    config = training.RunConfig(
-        task=e.task,
-        model=e.model,
-        optimizer=e.optimizer,
-        steps=e.steps,
-        batch_size=e.batch_size,
-        record=e.record(),
-        loss=natural(e.task),
-    )
-    session = Session(config, place(1, e.model, "vmap", jax.devices()[:1]))
-    lowered = session.trace().lower(lowering_platforms=("tpu", "cuda"))
-    assert f"{e.batch_size}x" in lowered.as_text()
+    assert f"{e.batch_size}x" in lowered(e)
 
 
 def test_a_risk_has_an_honest_standard_error():
