@@ -14,7 +14,7 @@ import pytest
 import attnlab
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"attnlab.keys", "attnlab.config", "attnlab.tape", "attnlab.edits", "attnlab.cpu"}
+LEAVES = {"attnlab.keys", "attnlab.config", "attnlab.tape", "attnlab.edits", "attnlab.cpu", "attnlab.hosts"}
 PROTOCOL = "toy_tasks.base"
 EVERYTHING = {"attnlab", "toy_tasks", "theory"}
 

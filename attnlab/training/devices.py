@@ -17,8 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from attnlab import hosts
 from attnlab.config import require
 from attnlab.training.program import DATA_AXIS, lift
+from attnlab.training.shards import spread
 
 SeedAxis = Literal["auto", "map", "vmap", "measure"]
 
@@ -53,6 +55,8 @@ class Placement:
     def describe(self) -> dict[str, Any]:
         kind = self.devices[0].device_kind
         found = {"seed_axis": self.axis, "devices": len(self.devices), "kind": kind, "padded_seeds": self.padded}
+        if hosts.count() > 1:
+            found["processes"] = hosts.count()
         return found | ({"data_shards": self.data_shards} if self.data_shards > 1 else {})
 
 
@@ -65,22 +69,55 @@ def place(
     accelerators and for models narrower than `VMAP_BELOW_WIDTH`, else `map`. `measure` is resolved by the caller
     (`training.loop`).
 
+    Of several processes every one takes the same number of devices.
+
     Raises:
-      ConfigError: no device, or fewer than `data_shards`.
+      ConfigError: no device, or fewer than `data_shards`; or processes that would have nothing to do.
     """
     require(axis in get_args(SeedAxis), "seed_axis", axis, ", ".join(map(repr, get_args(SeedAxis))))
     found = list(jax.devices() if devices is None else devices)
     require(len(found) > 0, "devices", devices, "at least one device")
     whole = isinstance(data_shards, int) and 1 <= data_shards <= len(found)
     require(whole, "data_shards", data_shards, f"1 to {len(found)}, the number of devices")
-    groups = min(len(found) // data_shards, num_seeds)
-    while -(-num_seeds // groups) * (groups - 1) >= num_seeds:  # the last group would have nothing but padding
-        groups -= 1
+    if hosts.count() > 1:
+        groups, found = _groups_of_processes(num_seeds, found, data_shards)
+    else:
+        groups = min(len(found) // data_shards, num_seeds)
+        while -(-num_seeds // groups) * (groups - 1) >= num_seeds:  # the last group would have nothing but padding
+            groups -= 1
     per_group = -(-num_seeds // groups)
     if axis == "auto":
         narrow = getattr(model, "width", VMAP_BELOW_WIDTH) < VMAP_BELOW_WIDTH
         axis = "vmap" if narrow or found[0].platform != "cpu" else "map"
     return Placement(axis, tuple(found[: groups * data_shards]), per_group * groups, data_shards)
+
+
+def _groups_of_processes(num_seeds: int, devices: Sequence[Any], data_shards: int) -> tuple[int, list[Any]]:
+    """Number of groups, and the devices by process: as many of each, so that every process has its part."""
+    processes = hosts.count()
+    by_process = [[d for d in devices if d.process_index == p] for p in range(processes)]
+    each = min(len(found) for found in by_process)
+    require(each > 0, "devices", devices, f"devices of each of the {processes} processes")
+    if data_shards > each:  # a group is on several processes
+        fits = (processes * each) % data_shards == 0 and data_shards % each == 0
+        allowed = f"1 to {each}, or a multiple of {each} that divides {processes * each} (devices: {each} a process)"
+        require(fits, "data_shards", data_shards, allowed)
+        groups = processes * each // data_shards
+    else:
+        groups, each = _even_groups(num_seeds, processes, each // data_shards)
+        each *= data_shards
+    hint = "Start fewer processes, train more seeds, or let processes share each batch (data_shards)."
+    require(
+        num_seeds >= groups, "seeds", num_seeds, f">= {groups}, the groups of devices of {processes} processes", hint
+    )
+    return groups, [d for found in by_process for d in found[:each]]
+
+
+def _even_groups(num_seeds: int, processes: int, most: int) -> tuple[int, int]:
+    """Groups in all and per process: no more than make the largest number of seeds in a group smaller."""
+    per_group = -(-num_seeds // (processes * most))
+    each = next(n for n in range(1, most + 1) if -(-num_seeds // (processes * n)) == per_group)
+    return processes * each, each
 
 
 def shards_for(num_seeds: int, batch_size: int, devices: Sequence[Any] | None = None) -> int:
@@ -123,7 +160,8 @@ def put(tree: Any, placement: Placement, *, by_seed: bool) -> Any:
     """Place arrays on the run's devices: sharded on the leading seed axis, or a copy everywhere."""
     if len(placement.devices) == 1:
         return jax.device_put(tree, placement.devices[0])
-    return jax.device_put(tree, NamedSharding(placement.mesh, P("seed") if by_seed else P()))
+    sharding = NamedSharding(placement.mesh, P("seed") if by_seed else P())
+    return jax.device_put(tree, sharding) if hosts.count() == 1 else spread(tree, sharding)
 
 
 def pad(tree: Any, num_seeds: int, padded: int) -> Any:

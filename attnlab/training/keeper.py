@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attnlab import trajectory
+from attnlab import hosts, trajectory
 from attnlab.training.program import State
 from attnlab.training.session import Session
 from attnlab.training.settings import RunConfig, row_shapes
+from attnlab.training.shards import Parts, part_seeds
 from attnlab.trajectory import Trajectory, TrajectoryWriter, state
 from attnlab.trajectory.leaves import flatten, path_name, schema_of
 from attnlab.trajectory.rundir import STATE
@@ -35,7 +36,8 @@ class Keeper:
         rows = {name: tuple(len(steps) for steps in plan.steps[name]) for name in plan.names}
         layout = trajectory.Plan(tuple(plan.ends.tolist()), rows)
         seeds = session.config.seeds
-        self._writer = TrajectoryWriter(path, records.shapes, layout, seeds=seeds, dims=records.dims)
+        size = part_seeds(session.placement)
+        self._writer = TrajectoryWriter(path, records.shapes, layout, seeds=seeds, dims=records.dims, part_seeds=size)
         self._saved_at, self._save_seconds = time.perf_counter(), [float("inf")]
 
     @staticmethod
@@ -52,22 +54,35 @@ class Keeper:
     def restore(self) -> tuple[int, State]:
         """Chunks done and the state after them: the newest state whose chunks are all in the journal."""
         session, writer = self._session, self._writer
-        for step in sorted(state.steps(self._states), reverse=True):
-            chunks = writer.chunks_until(step)
-            if 0 < chunks <= writer.chunks_done and session.plan.ends[chunks - 1] == step:
-                writer.truncate_to(chunks)
-                state.drop_after(self._states, step)
-                return chunks, session.put(state.restore(self._states, step, session.state_like()))
-        writer.truncate_to(0)
-        state.drop_after(self._states, -1)
-        return 0, session.start()
+        step = hosts.lead(self._newest)
+        chunks = writer.chunks_until(step) if step > 0 else 0
+        writer.truncate_to(chunks)
+        state.drop_after(self._states, step)
+        if not chunks:
+            return 0, session.start()
+        return chunks, session.taken_up(state.restore(self._states, step, session.saved_like()))
 
-    def append(self, chunk: int, rows: Mapping[str, Any], at: State, seconds: float, must_save: bool) -> None:
-        """Write the records of a chunk; then save the state after it, if it must be or if that is cheap by now."""
+    def _newest(self) -> int:
+        """Step of the newest state whose chunks are all in the journal; -1 if there is none."""
+        for step in sorted(state.steps(self._states), reverse=True):
+            chunks = self._writer.chunks_until(step)
+            if 0 < chunks <= self._writer.chunks_done and self._session.plan.ends[chunks - 1] == step:
+                return step
+        return -1
+
+    @property
+    def parts(self) -> Parts:
+        """First seed and end of the parts of the seed axis that have files of their own."""
+        return self._writer.parts
+
+    def append(
+        self, chunk: int, rows: Mapping[str, Any], mine: range, at: State, seconds: float, must_save: bool
+    ) -> None:
+        """Write the records of a chunk, of the parts `mine`; then save the state, if it must be or if that is cheap."""
         plan = self._session.plan
         steps = {name: plan.steps[name][chunk] for name in plan.names}
-        self._writer.append(chunk, rows, steps, seconds=seconds)
-        if must_save or time.perf_counter() - self._saved_at >= self._wait():
+        self._writer.append(chunk, rows, steps, seconds=seconds, parts=mine)
+        if must_save or hosts.lead(lambda: time.perf_counter() - self._saved_at >= self._wait()):
             self._save_seconds.append(state.save(self._states, int(plan.ends[chunk]), self._session.unpad(at)))
             self._saved_at = time.perf_counter()
 

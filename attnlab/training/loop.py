@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from attnlab import config as configs
-from attnlab import trajectory
+from attnlab import hosts, trajectory
 from attnlab.config import require
 from attnlab.training import devices as device_rules
 from attnlab.training import losses
@@ -27,6 +27,7 @@ from attnlab.training.progress import bar
 from attnlab.training.record import Schedule
 from attnlab.training.session import Session, measured_axis
 from attnlab.training.settings import RunConfig, events_that_fit, load_config, seed_labels
+from attnlab.training.shards import on_host
 from attnlab.training.stopping import stop_request
 from attnlab.trajectory import RunExistsError, Trajectory
 
@@ -147,8 +148,8 @@ def run(
         roots=roots,  # type: ignore[arg-type]  (the same)
         data_shards=data_shards,
     )
-    where = _default_path(task) if path is None else Path(path)
-    if where.exists():
+    where = Path(hosts.lead(lambda: str(_default_path(task)))) if path is None else Path(path)
+    if hosts.lead(where.exists):
         raise RunExistsError(f"{where} exists; a run never overwrites anything. Give a new path, or resume that run.")
     if microbatch is None:
         length, platform = getattr(task, "length", 1), placement.devices[0].platform
@@ -162,7 +163,8 @@ def run(
     session.lower()
     records = Keeper.check(config)
     manifest = {"kind": "run", "config": configs.encode(config), "placement": placement.describe()}
-    return _go(session, Keeper(trajectory.create(where, manifest), session, records), progress, stop)
+    hosts.lead(lambda: str(trajectory.create(where, manifest)))
+    return _go(session, Keeper(where, session, records), progress, stop)
 
 
 def resume(
@@ -210,22 +212,25 @@ def _go(session: Session, keeper: Keeper, progress: bool | None, stop: Callable[
     first = now = int(plan.ends[done - 1]) if done else 0
     training = 0.0
     asking = stop_request() if stop is None else nullcontext(stop)
+    progress = progress if hosts.leads() else False
     with asking as asked, bar(c.steps, session.num_seeds, progress, keeper.path.name, first) as advance:
         if done < plan.num_chunks:
             advance(first, "compiling")
             session.compile()
             advance(first)
         for chunk in range(done, plan.num_chunks):
-            if asked():
+            if hosts.gather(asked()).any():
                 break
             tick = time.perf_counter()
-            at, buffers = session.advance(chunk, at)
-            rows = session.fetch(buffers, chunk)
+            with hosts.contact():
+                at, buffers = session.advance(chunk, at)
+                rows, mine = session.fetch(buffers, chunk, keeper.parts)
             seconds = time.perf_counter() - tick
             training += seconds
             now = int(plan.ends[chunk])
-            keeper.append(chunk, rows, at, seconds, must_save=asked() or chunk == plan.num_chunks - 1)
-            lost = int(np.sum(np.asarray(at.diverged_at)[: session.num_seeds] >= 0))
+            last = chunk == plan.num_chunks - 1
+            keeper.append(chunk, rows, mine, at, seconds, must_save=last or bool(hosts.gather(asked()).any()))
+            lost = int(np.sum(on_host(at.diverged_at)[: session.num_seeds] >= 0))
             advance(now, f"{lost} diverged" if lost else "")
     stats = {
         "seconds": time.perf_counter() - began + session.lower_seconds,
@@ -241,7 +246,7 @@ def _go(session: Session, keeper: Keeper, progress: bool | None, stop: Callable[
 
 def _finish(session: Session, keeper: Keeper, at: State, now: int, stats: dict[str, Any]) -> Run:
     c, num = session.config, session.num_seeds
-    final, lost = jax.device_get((at.params, at.diverged_at))
+    final, lost = on_host((at.params, at.diverged_at))
     params, diverged = jax.tree.map(lambda x: x[:num], (final, lost))
     whole = np.ones(num, bool)
     for leaf in jax.tree.leaves(params):

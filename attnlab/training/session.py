@@ -11,14 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from attnlab import keys
+from attnlab import hosts, keys
 from attnlab.config import require
 from attnlab.training import devices as device_rules
 from attnlab.training.devices import Placement
 from attnlab.training.optimizers import Optimizer
 from attnlab.training.program import State, initial_state, make_chunk, make_step
 from attnlab.training.settings import RunConfig, one_state
+from attnlab.training.shards import Parts, rows_here
 
 CHUNK_BY_SEED = (True, True, True, False, False, False)  # (optimizer, root, state, edits, gaps, flags)
 
@@ -52,8 +54,26 @@ class Session:
         return device_rules.put(padded, self.placement, by_seed=True)
 
     def unpad(self, tree: Any) -> Any:
-        """Without the surplus seeds."""
-        return device_rules.unpad(tree, self.num_seeds, self.placement.padded)
+        """Without the surplus seeds. Of several processes each gets a copy then: the rest does not divide evenly."""
+        num, padded = self.num_seeds, self.placement.padded
+        if hosts.count() == 1 or num == padded:
+            return device_rules.unpad(tree, num, padded)
+        return jax.jit(lambda t: device_rules.unpad(t, num, padded), out_shardings=self._everywhere)(tree)
+
+    @property
+    def _everywhere(self) -> Any:
+        return NamedSharding(self.placement.mesh, PartitionSpec())
+
+    def saved_like(self) -> State:
+        """Shapes of the saved state, and where its arrays are to go."""
+        if hosts.count() == 1:
+            return self.state_like()
+        whole = self.num_seeds == self.placement.padded
+        return self.state_like(sharding=self.roots.sharding if whole else self._everywhere)
+
+    def taken_up(self, saved: State) -> State:
+        """A restored state, as the program takes it."""
+        return saved if hosts.count() > 1 and self.num_seeds == self.placement.padded else self.put(saved)
 
     def _optimizers(self) -> Optimizer:
         """The optimizer with every number as `[S]`."""
@@ -128,11 +148,11 @@ class Session:
         """Run one chunk on the devices. `at` is used up."""
         return self.program(self.optimizer, self.roots, at, self.edits, *self.schedule(chunk))
 
-    def fetch(self, buffers: Any, chunk: int) -> dict[str, Any]:
-        """The rows of a chunk on the host, in one transfer, without surplus seeds and empty slots."""
-        host = jax.device_get(buffers)
+    def fetch(self, buffers: Any, chunk: int, parts: Parts) -> tuple[dict[str, Any], range]:
+        """The rows of a chunk on the host, in one transfer, without surplus seeds and empty slots; and their parts."""
+        host, mine = rows_here(buffers, self.num_seeds, parts)
         counts = {name: len(self.plan.steps[name][chunk]) for name in self.plan.names}
-        return {n: jax.tree.map(lambda x, k=counts[n]: x[: self.num_seeds, :k], rows) for n, rows in host.items()}
+        return {n: jax.tree.map(lambda x, k=counts[n]: x[:, :k], rows) for n, rows in host.items()}, mine
 
 
 def _stack(*leaves: Any) -> Any:
@@ -150,7 +170,8 @@ def measured_axis(config: RunConfig, devices: Any = None, steps: int = 5, rounds
         session = Session(trial, device_rules.place(len(config.seeds), config.model, axis, devices, config.data_shards))
         session.compile()
         trials[axis] = session
-    return min(trials, key=lambda axis: min(_seconds(trials[axis], rounds)))
+    seconds = {axis: min(_seconds(trials[axis], rounds)) for axis in axes}
+    return min(axes, key=hosts.lead(lambda: seconds).__getitem__)
 
 
 def _seconds(session: Session, rounds: int) -> Iterator[float]:

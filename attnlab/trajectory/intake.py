@@ -32,14 +32,16 @@ def checked_steps(
     return numbers
 
 
-def checked_arrays(header: Header, chunk: int, record: str, tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a record in a chunk by leaf path, in the byte order of this machine, contiguous. [S, n, ...] each
+def checked_arrays(header: Header, chunk: int, record: str, tree: Any, parts: range) -> dict[str, np.ndarray]:
+    """The arrays of a record in a chunk by leaf path, in the byte order of this machine, contiguous: of the seeds of
+    `parts`. [seeds, n, ...] each
 
     Raises:
         RunDirError: leaves, a shape or a dtype other than planned.
     """
-    schema, count, seeds = header.schema[record], header.plan.rows[record][chunk], len(header.seeds)
-    if not count and tree is None:
+    schema, count = header.schema[record], header.plan.rows[record][chunk]
+    seeds = sum(header.parts[part][1] - header.parts[part][0] for part in parts)
+    if (not count or not parts) and tree is None:
         return {}
     where = f"chunk {chunk}, record {record!r}"
     arrays = {path_name(keys, record): np.asarray(leaf) for keys, leaf in flatten(tree).items()}

@@ -102,10 +102,11 @@ class JournalFile:
     Args:
         path: the file.
         journal: what is in it, as far as it shall be kept.
+        writes: whether it is this process that writes the file; the others of a run say the same and write nothing.
     """
 
-    def __init__(self, path: Path, journal: Journal):
-        self.path = path
+    def __init__(self, path: Path, journal: Journal, writes: bool = True):
+        self.path, self._writes = path, writes
         self.heads, self._ends = list(journal.heads), list(journal.ends)
 
     def __len__(self) -> int:
@@ -114,25 +115,27 @@ class JournalFile:
     def append(self, body: Mapping[str, Any]) -> None:
         """Add a line and wait until the disk has it. Should that fail, the line is removed again."""
         line = seal({**body, "previous": self.heads[-1]}, indent=None)
-        with self.path.open("ab", buffering=0) as file:
-            try:
-                write_synced(file, line)
-            except BaseException:
-                file.truncate(self._size)
-                raise
+        if self._writes:
+            with self.path.open("ab", buffering=0) as file:
+                try:
+                    write_synced(file, line)
+                except BaseException:
+                    file.truncate(self._size)
+                    raise
         self.heads.append(unseal(line, indent=None)[SEAL])
         self._ends.append(self._size + len(line))
 
     def cut(self, lines: int) -> None:
         """Keep the first `lines` lines, drop all that follows. A kill leaves either the old length or the new."""
         self.heads, self._ends = self.heads[: lines + 1], self._ends[:lines]
-        with self.path.open("ab", buffering=0) as file:
-            file.truncate(self._size)
-            os.fsync(file.fileno())
+        if self._writes:
+            with self.path.open("ab", buffering=0) as file:
+                file.truncate(self._size)
+                os.fsync(file.fileno())
 
     def require_alone(self) -> None:
         """Raise RunDirError if the file has another length than this object gave it."""
-        if (size := self.path.stat().st_size) != self._size:
+        if self._writes and (size := self.path.stat().st_size) != self._size:
             raise RunDirError(
                 f"{self.path} has {size} bytes, expected {self._size}: another process writes to this run. Stop one of "
                 "the two."

@@ -2,8 +2,8 @@
 
 A group per record, an array per leaf with dims (seed, step, ...), and per group the arrays `seed` and `step`. In the
 snapshot axis, chunk j of the run owns the slots j*c ... (j+1)*c - 1, c the most rows that any chunk yields; what a
-chunk does not fill stays at the fill value, with step -1. All seeds and all entries of a leaf are in one chunk file,
-which therefore is written once.
+chunk does not fill stays at the fill value, with step -1. All entries of a leaf are in one chunk file, of all seeds or,
+where several processes write, of one part of them: each file is written once, by one process.
 """
 
 import dataclasses
@@ -63,13 +63,22 @@ class Plan:
 class Header:
     """What will be written: the first line of the journal, as values.
 
-    `files` holds the SHA-256 of the store's metadata, by path in the store.
+    `files` holds the SHA-256 of the store's metadata, by path in the store. `part_seeds` is the most seeds in one chunk
+    file; None = all.
     """
 
     schema: Schema
     plan: Plan
     seeds: tuple[int, ...]
     files: dict[str, str]
+    part_seeds: int | None = None
+
+    @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """First seed and end of each part of the seed axis that has files of its own."""
+        total = len(self.seeds)
+        size = self.part_seeds or total
+        return tuple((first, min(first + size, total)) for first in range(0, total, size))
 
     def to_json(self) -> dict[str, Any]:
         """JSON types only."""
@@ -84,6 +93,7 @@ class Header:
             "rows": self.plan.rows,
             "records": leaves,
             "files": self.files,
+            **({} if self.part_seeds is None else {"part_seeds": self.part_seeds}),
         }
 
     @classmethod
@@ -96,7 +106,9 @@ class Header:
             }
             for record, named in doc["records"].items()
         }
-        return cls(schema, Plan(doc["ends"], doc["rows"]), tuple(doc["seeds"]), dict(doc["files"]))
+        return cls(
+            schema, Plan(doc["ends"], doc["rows"]), tuple(doc["seeds"]), dict(doc["files"]), doc.get("part_seeds")
+        )
 
     def differences(self, other: "Header") -> list[str]:
         """Which of records, plan and seeds are not the same in `other`."""
@@ -132,13 +144,13 @@ def check_sizes(header: Header) -> None:
 
 
 def chunk_shape(header: Header, record: str, leaf: Leaf) -> tuple[int, ...]:
-    """Shape of one stored chunk of a leaf: [S, slots, ...]."""
-    return (len(header.seeds), header.plan.slots(record), *leaf.shape)
+    """Shape of one stored chunk of a leaf: [seeds of a part, slots, ...]."""
+    return (header.part_seeds or len(header.seeds), header.plan.slots(record), *leaf.shape)
 
 
-def chunk_file(record: str, name: str, ndim: int, chunk: int) -> str:
+def chunk_file(record: str, name: str, ndim: int, chunk: int, part: int = 0) -> str:
     """Path in the store of chunk `chunk` of leaf `name`, which has `ndim` dimensions beside seed and step."""
-    return f"{record}/{name}/c.0.{chunk}" + ".0" * ndim
+    return f"{record}/{name}/c.{part}.{chunk}" + ".0" * ndim
 
 
 def step_file(record: str, chunk: int) -> str:
@@ -153,15 +165,6 @@ def chunk_of(name: str, file: str) -> int | None:
     places = [int(place) for place in file.split(".")[1:]]
     axis = 0 if name == STEP else 1
     return places[axis] if axis < len(places) else None
-
-
-def chunk_files(header: Header, record: str, chunk: int) -> list[str]:
-    """Paths of the files of a record in a chunk, in the order of writing: steps last. [] if it yields no row."""
-    if not header.plan.rows[record][chunk]:
-        return []
-    named = header.schema[record].items()
-    leaves = [chunk_file(record, name, len(leaf.shape), chunk) for name, leaf in named if 0 not in leaf.shape]
-    return [*leaves, step_file(record, chunk)]
 
 
 def fill_value(leaf: Leaf) -> Any:

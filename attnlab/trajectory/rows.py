@@ -32,22 +32,24 @@ class Chunks:
         self._kept: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
         self._bytes = 0
 
-    def read(self, record: str, name: str, chunk: int) -> np.ndarray:
-        """One chunk of a leaf, read-only, its empty slots dropped. [S, n, ...]
+    def read(self, record: str, name: str, chunk: int, part: int = 0) -> np.ndarray:
+        """One chunk of a leaf, read-only, its empty slots dropped. [seeds of the part, n, ...]
 
         Raises:
             DamagedFileError: the file is missing or is not what was written.
         """
         leaf = self.header.schema[record][name]
-        file = chunk_file(record, name, len(leaf.shape), chunk)
+        file = chunk_file(record, name, len(leaf.shape), chunk, part)
         if file in self._kept:
             self._kept.move_to_end(file)
             return self._kept[file]
         shape, rows = chunk_shape(self.header, record, leaf), self.header.plan.rows[record][chunk]
+        first, end = self.header.parts[part]
         if 0 in leaf.shape:
-            return np.empty((shape[0], rows, *leaf.shape), numpy_dtype(leaf.dtype))
+            return np.empty((end - first, rows, *leaf.shape), numpy_dtype(leaf.dtype))
         raw = self._read_checked(file, record, chunk)
-        values = np.frombuffer(_ZSTD.decode(raw), leaf.stored).reshape(shape).view(numpy_dtype(leaf.dtype))[:, :rows]
+        values = np.frombuffer(_ZSTD.decode(raw), leaf.stored).reshape(shape).view(numpy_dtype(leaf.dtype))
+        values = values[: end - first, :rows]
         self._keep(file, values)
         return values
 
@@ -91,19 +93,18 @@ class LeafRows:
 
     def outer(self, key: tuple[Any, ...]) -> np.ndarray:
         """A copy of the entries under an outer index: an int, slice or 1-d int array per axis."""
-        rows = np.atleast_1d(np.arange(self.shape[1])[key[1]])
         others = [np.arange(size)[entry] for size, entry in zip(self.shape, key, strict=True)]
-        shape = [len(rows) if axis == 1 else entry.size for axis, entry in enumerate(others) if axis == 1 or entry.ndim]
-        out = np.empty(shape, self.dtype)
-        place = int(others[0].ndim > 0)  # of the row axis in the result
+        seeds, rows = np.atleast_1d(others[0]), np.atleast_1d(others[1])
+        out = np.empty([len(seeds), len(rows), *(entry.size for entry in others[2:] if entry.ndim)], self.dtype)
         owners = np.searchsorted(self._starts, rows, side="right") - 1
-        for chunk in np.unique(owners):
-            mine = np.flatnonzero(owners == chunk)
-            block = self._chunks.read(self._record, self._name, int(chunk))
-            picked = _as_slice(rows[mine] - self._starts[chunk])
-            into = (slice(None),) * place + (_as_slice(mine),)
-            out[into] = _outer(block, (key[0], picked, *key[2:]))
-        return out if np.ndim(key[1]) or isinstance(key[1], slice) else out[(slice(None),) * place + (0,)]
+        for part, (first, end) in enumerate(self._chunks.header.parts):
+            ours = np.flatnonzero((first <= seeds) & (seeds < end))
+            for chunk in np.unique(owners) if len(ours) else ():
+                mine = np.flatnonzero(owners == chunk)
+                block = self._chunks.read(self._record, self._name, int(chunk), part)
+                picked = _as_slice(seeds[ours] - first), _as_slice(rows[mine] - self._starts[chunk])
+                out[_crossed(_as_slice(ours), _as_slice(mine))] = _outer(block, (*picked, *key[2:]))
+        return out[tuple(slice(None) if entry.ndim else 0 for entry in others[:2])]
 
 
 def _as_slice(index: np.ndarray) -> slice | np.ndarray:
@@ -111,6 +112,13 @@ def _as_slice(index: np.ndarray) -> slice | np.ndarray:
     if len(index) and np.all(np.diff(index) == 1):
         return slice(int(index[0]), int(index[-1]) + 1)
     return index
+
+
+def _crossed(seeds: slice | np.ndarray, rows: slice | np.ndarray) -> tuple[Any, Any]:
+    """The index of every pair of the two."""
+    if isinstance(seeds, np.ndarray) and isinstance(rows, np.ndarray):
+        return seeds[:, None], rows
+    return seeds, rows
 
 
 def _outer(block: np.ndarray, key: tuple[Any, ...]) -> np.ndarray:

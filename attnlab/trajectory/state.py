@@ -1,8 +1,9 @@
 """Resumable state: the pytree that training needs to go on, bit for bit, kept by orbax.
 
 A folder per step, the newest two kept, written under a temporary name and renamed: after a kill the newest finished one
-is whole. The hashes of its files go to `<directory>.json` beside it. All use of orbax is in this module, with what it
-needs to be safe:
+is whole. The hashes of its files go to `<directory>.json` beside it. Of several processes each saves and restores what
+is on its own devices, and the first one keeps these notes. All use of orbax is in this module, with what it needs to be
+safe:
 
 - saves are synchronous (`save_async` drops a save silently while another one runs);
 - leaves are checked and numpy scalars made arrays before orbax sees them (it refuses the scalars, and after a save that
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from attnlab import hosts
 from attnlab.trajectory.errors import DamagedFileError, RunDirError
 from attnlab.trajectory.statenotes import differences, hash_files, leaf_types, read_notes, write_notes
 from attnlab.trajectory.statetree import storable, target, with_empty
@@ -42,7 +44,7 @@ def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
 
     Raises:
         RunDirError: a leaf of another type, other leaves than in the states before, or a step that is not the newest.
-            Nothing is changed.
+            Nothing is changed. HostsError: another process failed or is gone.
     """
     began = time.perf_counter()
     directory = Path(directory).absolute()
@@ -56,20 +58,22 @@ def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
             f"{directory} holds the state of step {last}; step {step} must be above it. Drop newer states first "
             "(drop_after)."
         )
-    if not known:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_notes(
-            directory, steps(directory), leaves
-        )  # before the first save: whatever a kill leaves can be checked against it
-    with _quiet() as ocp:
+    if not known:  # before the first save: whatever a kill leaves can be checked against it
+        hosts.lead(lambda: _note(directory, leaves))
+    with _quiet() as ocp, hosts.contact():
         keeper = _keeper(ocp, directory)
         with _leaving_no_thread():
             saved = keeper.save(step, state, force=True)  # force: by default orbax decides by itself whether to save
         keeper.close()  # not in a `with`: see above
     if not saved:
         raise RunDirError(f"orbax did not save the state of step {step} to {directory}, and did not say why.")
-    write_notes(directory, steps(directory), leaves)
+    hosts.lead(lambda: _note(directory, leaves))
     return time.perf_counter() - began
+
+
+def _note(directory: Path, leaves: dict[str, str]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    write_notes(directory, steps(directory), leaves)
 
 
 def steps(directory: str | os.PathLike[str]) -> list[int]:
@@ -91,7 +95,10 @@ def latest(directory: str | os.PathLike[str]) -> int | None:
 
 def drop_after(directory: str | os.PathLike[str], step: int) -> None:
     """Remove the states of all steps above `step`."""
-    directory = Path(directory)
+    hosts.lead(lambda: _drop_after(Path(directory), step))
+
+
+def _drop_after(directory: Path, step: int) -> None:
     for newer in steps(directory):
         if newer > step:
             gone = directory / f".dropped-{newer}"
@@ -121,7 +128,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Any) -> Any:
     directory = Path(directory).absolute()
     if step not in (known := steps(directory)):
         raise RunDirError(f"{directory} holds no state of step {step}; steps: {known}.")
-    if problems := check(directory, step):
+    if problems := hosts.lead(lambda: check(directory, step)):
         others = [other for other in known if other != step]
         told = "; ".join(f"{file} is {what}" for file, what in problems.items())
         raise DamagedFileError(
@@ -130,7 +137,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Any) -> Any:
     leaves = leaf_types(like)
     if (saved := read_notes(directory).get("leaves", leaves)) != leaves:  # orbax would cast, cut and pad
         raise RunDirError(f"the state of step {step} in {directory} does not fit `like`: {differences(saved, leaves)}.")
-    with _quiet() as ocp:
+    with _quiet() as ocp, hosts.contact():
         keeper = _keeper(ocp, directory)
         found = keeper.load(step, target(like))
         keeper.close()

@@ -37,7 +37,7 @@ def target(like: Any) -> Any:
     """The tree that orbax wants to restore by: shape, dtype and placement of every leaf."""
     import jax
 
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def leaf(value: Any) -> Any:
         if getattr(value, "size", 1) == 0:

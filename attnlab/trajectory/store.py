@@ -61,7 +61,7 @@ def create(path: Path, header: Header) -> dict[str, str]:
             chunk = chunk_shape(header, record, leaf)
             group.create_array(
                 name,
-                shape=(chunk[0], slots * len(header.plan.ends), *leaf.shape),
+                shape=(len(header.seeds), slots * len(header.plan.ends), *leaf.shape),
                 chunks=tuple(max(1, size) for size in chunk),
                 dtype=leaf.stored,
                 fill_value=fill_value(leaf),
@@ -88,7 +88,12 @@ def create(path: Path, header: Header) -> dict[str, str]:
 
 
 def write_chunk(
-    path: Path, header: Header, chunk: int, arrays: dict[str, dict[str, np.ndarray]], steps: dict[str, np.ndarray]
+    path: Path,
+    header: Header,
+    chunk: int,
+    arrays: dict[str, dict[str, np.ndarray]],
+    steps: dict[str, np.ndarray],
+    parts: range,
 ) -> dict[str, str]:
     """Write the rows of all records in a chunk, their steps last, and wait until the disk has them.
 
@@ -96,22 +101,25 @@ def write_chunk(
         path: the store.
         header: what is in it.
         chunk: index of the chunk.
-        arrays: by record and leaf path. [S, n, ...] each
-        steps: of the rows, by record. [n] each
+        arrays: by record and leaf path. [seeds of the parts, n, ...] each
+        steps: of the rows, by record; written with part 0. [n] each
+        parts: of the seed axis, whose rows these are.
 
     Returns:
         SHA-256 of the files by path in the store.
     """
 
-    def write_leaf(place: tuple[str, str]) -> tuple[str, str] | None:
-        record, name = place
+    def write_leaf(place: tuple[str, str, int]) -> tuple[str, str] | None:
+        record, name, part = place
         leaf, count = header.schema[record][name], len(steps[record])
-        shape, values = chunk_shape(header, record, leaf), arrays[record][name].view(leaf.stored)
+        (first, end), start = header.parts[part], header.parts[parts[0]][0]
+        shape = chunk_shape(header, record, leaf)
+        values = arrays[record][name][first - start : end - start].view(leaf.stored)
         if values.shape != shape:  # slots that stay empty
             padded = np.full(shape, fill_value(leaf), leaf.stored)
-            padded[:, :count] = values
+            padded[: end - first, :count] = values
             values = padded
-        return _write(path, chunk_file(record, name, len(leaf.shape), chunk), values) if values.size else None
+        return _write(path, chunk_file(record, name, len(leaf.shape), chunk, part), values) if values.size else None
 
     def write_steps(record: str) -> tuple[str, str]:
         slots = np.full(header.plan.slots(record), FILL_STEP, STEP_DTYPE)
@@ -120,8 +128,9 @@ def write_chunk(
 
     records = [record for record in header.schema if len(steps[record])]
     with ThreadPoolExecutor(WRITERS) as pool:
-        leaves = list(pool.map(write_leaf, [(record, name) for record in records for name in header.schema[record]]))
-        return dict(filter(None, [*leaves, *pool.map(write_steps, records)]))
+        places = [(record, name, part) for record in records for name in header.schema[record] for part in parts]
+        leaves = list(pool.map(write_leaf, places))
+        return dict(filter(None, [*leaves, *pool.map(write_steps, records if 0 in parts else [])]))
 
 
 def remove_from(path: Path, header: Header, chunks: int) -> None:
