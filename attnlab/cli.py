@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import OmitSubcommandPrefixes, Positional, subcommand
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from attnlab import hosts
+from attnlab.cli_options import HostOptions, ModelOptions, OptimizerOptions, TaskOptions
+
+Hosts = Annotated[HostOptions, arg(name="")]  # its options have no prefix
 
 
 class UsageError(ValueError):
@@ -83,6 +88,7 @@ class Reproduce:
     """Claims to check (ids or their beginnings, e.g. A16); default: all of the preset."""
     expect: tuple[str, ...] = ()
     """Try other expectations: ID=LO:HI, e.g. A16.backcopy=0:0.001 (a median outside fails)."""
+    hosts: Hosts = dataclasses.field(default_factory=HostOptions)
 
     def go(self) -> int:
         from attnlab.studies import find
@@ -90,63 +96,12 @@ class Reproduce:
         study = find(self.study)
         seeds = study.preset(self.preset).seeds if self.seeds is None else self.seeds
         expect = _parse_expectations(self.expect)
-        _use_cores(seeds)
+        self.hosts.join(seeds)
         from attnlab.studies.reproduce import reproduce
 
         options = {n: getattr(self, n) for n in ("path", "seeds", "first_seed", "only")}
         options["expect"] = expect
         return _tell(study, reproduce(study, self.preset, say=_say, **options))
-
-
-@dataclasses.dataclass
-class TaskOptions:
-    """Bigram-Backcopy on real text."""
-
-    length: int = 64
-    """Positions T."""
-    num_triggers: int = 3
-    """The k most frequent characters are triggers."""
-    triggers: str | None = None
-    """Or: these characters are."""
-    text: Path | None = None
-    """Bigram law of this text file; default: Tiny Shakespeare."""
-    bos: bool = True
-    """Begin every sequence with <s>."""
-    smoothing: float = 0.0
-    """Share of the uniform law mixed into every row."""
-
-
-@dataclasses.dataclass
-class ModelOptions:
-    """The tiny transformer."""
-
-    num_layers: int = 1
-    num_heads: int = 1
-    width: int = 64
-    mlp_width: int | None = None
-    mechanism: str = "softmax"
-    """Attention mechanism, by name."""
-    positions: str = "learned"
-    """learned, sinusoidal, rope, alibi or none."""
-    norm: str = "layernorm"
-    """layernorm, rmsnorm or none."""
-    no_attention: tuple[int, ...] = ()
-    """Layers without attention."""
-    no_mlp: tuple[int, ...] = ()
-    """Layers without MLP."""
-
-
-@dataclasses.dataclass
-class OptimizerOptions:
-    """Constant rates; defaults of the paper."""
-
-    name: str = "adamw"
-    """adamw, adam or sgd."""
-    learning_rate: float = 1e-3
-    momentum: float = 0.0
-    """sgd only."""
-    weight_decay: float = 1e-4
-    """adamw and sgd."""
 
 
 @dataclasses.dataclass
@@ -168,10 +123,11 @@ class Train:
     """Run directory; must not exist. Default: a new one under runs/."""
     config: Path | None = None
     """JSON file with these settings, e.g. {"model": {"width": 32}, "steps": 500}; it wins over the options."""
+    hosts: Hosts = dataclasses.field(default_factory=HostOptions)
 
     def go(self) -> int:
         options = self if self.config is None else _with_file(self, self.config)
-        _use_cores(options.seeds)
+        options.hosts.join(options.seeds)
         from attnlab.studies.single import train
 
         run = train(options)
@@ -204,12 +160,13 @@ class Compare:
     """Settings of the transformer, field=value: --model num_layers=2 positions=none short_conv=4."""
     path: Path | None = None
     """Folder for runs, table and pictures; must not exist. Default: a new one under runs/."""
+    hosts: Hosts = dataclasses.field(default_factory=HostOptions)
 
     def go(self) -> int:
         from attnlab.studies.examples import mechanisms_called, pairs, task_called
 
         task, chosen = task_called(self.task, self.set), mechanisms_called(self.mechanisms)
-        _use_cores(self.seeds)
+        self.hosts.join(self.seeds)
         from attnlab.studies.compare import compare
 
         options = {n: getattr(self, n) for n in ("seeds", "steps", "batch_size", "learning_rate", "path")}
@@ -242,11 +199,12 @@ class Sweep:
     """Settings of the transformer, the same way: --model width=32,64 positions=none."""
     path: Path | None = None
     """Folder for the runs, table, picture and page; must not exist. Default: a new one under runs/."""
+    hosts: Hosts = dataclasses.field(default_factory=HostOptions)
 
     def go(self) -> int:
         from attnlab.studies.sweep import cells_called, entries_called, sweep
 
-        _use_cores(entries_called(self.mechanisms, self.learning_rates, self.seeds))
+        self.hosts.join(entries_called(self.mechanisms, self.learning_rates, self.seeds))
         common = {n: getattr(self, n) for n in ("steps", "seeds", "batch_size")}
         cells = cells_called(self.task, self.mechanisms, self.learning_rates, self.set, self.model, **common)
         return _tell_sweep(sweep(cells, path=self.path, say=_say))
@@ -307,21 +265,22 @@ class Resume:
 
     path: Positional[Path]
     """A run directory, or the folder of a study or a sweep."""
+    hosts: Hosts = dataclasses.field(default_factory=HostOptions)
 
     def go(self) -> int:
         if _is_sweep(self.path):
             from attnlab.studies.sweep import resume_sweep
             from attnlab.training import open_sweep
 
-            _use_cores(max(len(group.roots) for group in open_sweep(self.path).groups))
+            self.hosts.join(max(len(group.roots) for group in open_sweep(self.path).groups))
             return _tell_sweep(resume_sweep(self.path, say=_say))
-        if (found := _study_in(self.path)) is not None:
+        if (found := _study_in(self.path, self.hosts)) is not None:
             from attnlab.studies.reproduce import proceed
 
             return _tell(found[0], proceed(found[0], self.path, say=_say))
         from attnlab.trajectory import read_manifest
 
-        _use_cores(read_manifest(self.path)["placement"]["devices"])
+        self.hosts.join(read_manifest(self.path)["placement"]["devices"])
         from attnlab.training import resume
 
         run = resume(self.path)
@@ -419,18 +378,34 @@ _DESCRIPTION = "attnlab: attention theory, from toy task to verdict. Start with 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Expected errors end with one line on stderr and exit status 2; failed claims with 1."""
+    """Entry point. Expected errors end with one line on stderr and exit status 2; failed claims with 1.
+
+    Of several processes the first one speaks; but everyone says why it stops.
+    """
     command: Any = tyro.cli(OmitSubcommandPrefixes[Command], args=arguments, prog="attnlab", description=_DESCRIPTION)
     try:
         return command.go()
     except KeyboardInterrupt:
-        print("interrupted; what was recorded is safe, `attnlab resume PATH` goes on", file=sys.stderr)
+        _say("interrupted; what was recorded is safe, `attnlab resume PATH` goes on")
         return 130
     except Exception as error:  # those that say themselves what to do become one line; all others keep their traceback
+        if hosts.count() > 1:
+            _give_up(error)
         if not _expected(error):
             raise
         print(f"attnlab: {error}", file=sys.stderr)
         return 2
+
+
+def _give_up(error: Exception) -> None:
+    """Say why, and end at once: the usual end would wait for the other processes, which may wait for this one."""
+    import os
+    import traceback
+
+    told = f"attnlab: {error}\n" if _expected(error) else traceback.format_exc()
+    print(told, end="", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(2 if _expected(error) else 1)
 
 
 def _status(run: Any) -> int:
@@ -451,14 +426,9 @@ def _expected(error: Exception) -> bool:
     return ours or deliberate or isinstance(error, OSError)
 
 
-def _use_cores(seeds: int) -> None:
-    from attnlab.cpu import use_all_cores
-
-    use_all_cores(seeds)
-
-
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if hosts.leads():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _console() -> Any:
@@ -500,7 +470,7 @@ def _is_sweep(path: Path) -> bool:
     return is_sweep(path)
 
 
-def _study_in(path: Path) -> tuple[Any, dict[str, Any]] | None:
+def _study_in(path: Path, processes: HostOptions | None = None) -> tuple[Any, dict[str, Any]] | None:
     """The study whose folder this is, and its settings, with the cores in use; None for a run directory."""
     from attnlab.studies.reproduce import SETTINGS, read_settings
 
@@ -509,7 +479,7 @@ def _study_in(path: Path) -> tuple[Any, dict[str, Any]] | None:
     from attnlab.studies import find
 
     settings = read_settings(path)
-    _use_cores(settings["seeds"])
+    (processes or HostOptions()).join(settings["seeds"])
     return find(settings["study"]), settings
 
 

@@ -62,6 +62,9 @@ def connect(
     """
     import jax
 
+    jax.config.update(
+        "jax_enable_preemption_service", False
+    )  # it would swallow SIGTERM, which ends a run (stopping.py)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError, TypeError) as error:

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "attnlab.report": LEAVES | {"attnlab.trajectory", "attnlab.analysis"},
     "attnlab.studies": EVERYTHING,
     "attnlab.accelerators": EVERYTHING,
+    "attnlab.cli_options": LEAVES,
     "attnlab.cli": EVERYTHING,
 }
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attnlab import analysis
+from attnlab import analysis, hosts
 from attnlab.attention import Mechanism
 from attnlab.config import build, encode, require
 from attnlab.models import Transformer
@@ -20,7 +20,7 @@ from attnlab.report.tables import as_text, format_spread
 from attnlab.studies.measured import Experiment
 from attnlab.studies.measured_lab import MeasuredLab
 from attnlab.studies.measures import plateau_of
-from attnlab.studies.reproduce import free_folder
+from attnlab.studies.reproduce import new_folder
 from attnlab.training import adamw
 
 COLUMNS = {
@@ -107,14 +107,15 @@ def compare(
         m.name: Experiment(task, model_for(task, m, **model), adamw(learning_rate), steps, batch_size)
         for m in mechanisms
     }
-    folder = free_folder("compare") if path is None else Path(path)
-    require(not folder.exists(), "path", str(folder), "a folder that does not exist")
-    folder.mkdir(parents=True)
+    if path is not None:
+        require(not hosts.lead(Path(path).exists), "path", str(path), "a folder that does not exist")
+    folder = new_folder(path, "compare", {})
     lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None))
     level = plateau_of(task) if plateau is None else plateau
     values = {name: {c: tuple(map(float, v)) for c, v in _measure(lab, name, level).items()} for name in names}
     found = Comparison(task, runs[names[0]].model, values, folder)
-    _write(found, lab, level)
+    if hosts.leads():
+        _write(found, lab, level)
     return found
 
 

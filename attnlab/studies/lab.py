@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from attnlab import training
+from attnlab import hosts, training
 from attnlab.training.optimizers import Optimizer
 
 
@@ -83,7 +83,7 @@ class Runs:
         e = self.experiments[name]
         path = self.folder / "runs" / name
         began = time.perf_counter()
-        if path.exists():
+        if hosts.lead(path.exists):
             result = training.resume(path, progress=self._progress)
         else:
             number = self.seeds if e.most_seeds is None else min(self.seeds, e.most_seeds)

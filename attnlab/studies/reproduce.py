@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnlab import hosts
 from attnlab.report.claims import Verdict, judge, unasserted, verdicts_from_json, verdicts_to_json
 from attnlab.studies.base import Check, Interval, Study
 
@@ -65,12 +66,6 @@ def reproduce(
     for name in expect or {}:
         if name not in known:
             raise ValueError(f"--expect: got {name!r}; allowed is one of {', '.join(sorted(known))}.")
-    folder = free_folder(f"{study.name}-{preset}") if path is None else Path(path)
-    if folder.exists():
-        raise StudyFolderError(
-            f"{folder} exists; nothing in it was touched. Give another --path, or go on with `attnlab resume {folder}`."
-        )
-    folder.mkdir(parents=True)
     settings = {
         "study": study.name,
         "preset": preset,
@@ -79,7 +74,7 @@ def reproduce(
         "only": list(only),
         "expect": {k: list(v) for k, v in (expect or {}).items()},
     }
-    _write(folder / SETTINGS, json.dumps(settings, indent=1))
+    folder = new_folder(path, f"{study.name}-{preset}", {SETTINGS: json.dumps(settings, indent=1)})
     return proceed(study, folder, progress=progress, say=say)
 
 
@@ -97,7 +92,7 @@ def proceed(study: Study, folder: str | Path, *, progress: bool | None = None, s
         verdict = _judge(check, lab, expect.get(check.claim.id, check.interval(preset)))
         asserted = preset in check.claim.presets or check.claim.id in expect
         verdicts.append(verdict if asserted else unasserted(verdict))
-    _write(folder / VERDICTS, verdicts_to_json(verdicts))
+    hosts.lead(lambda: _write(folder / VERDICTS, verdicts_to_json(verdicts)))
     say("drawing the figures and the report")
     write_report(study, folder, lab, verdicts, settings, time.perf_counter() - began)
     return Outcome(folder, tuple(verdicts), time.perf_counter() - began)
@@ -137,7 +132,9 @@ def write_report(
     from attnlab.report import write_report as write_html
     from attnlab.trajectory import environment
 
-    drawn = study.figures(lab)
+    drawn, scrubbers, runs = study.figures(lab), study.scrubbers(lab), lab.describe()
+    if not hosts.leads():  # several processes train and measure together; one writes
+        return folder / REPORT
     files = write_figures(folder / FIGURES, {name: figure for name, (_, figure) in drawn.items()})
     where = environment()
     first = settings.get("first_seed", 0)
@@ -153,8 +150,8 @@ def write_report(
         summary=f"{summary_line(verdicts)}. {size}{took}. {study.reference}",
         verdicts=verdicts,
         figures={caption: files[name] for name, (caption, _) in drawn.items()},
-        scrubbers=study.scrubbers(lab),
-        config={**settings, "runs": lab.describe()},
+        scrubbers=scrubbers,
+        config={**settings, "runs": runs},
         versions=versions,
         notes=study.notes,
         commands=[command],
@@ -167,6 +164,24 @@ def _judge(check: Check, lab: Any, allowed: Interval) -> Verdict:
     predicted = check.predicted(lab) if callable(check.predicted) else check.predicted
     seconds = time.perf_counter() - before - (lab.training_seconds - trained)
     return judge(check.claim, values, *allowed, predicted=predicted, seconds=seconds)
+
+
+def new_folder(path: str | Path | None, name: str, files: Mapping[str, str]) -> Path:
+    """Make a folder, with these files in it: `path`, which must not exist, or the free one of `runs/<name>`."""
+
+    def make() -> str:
+        folder = free_folder(name) if path is None else Path(path)
+        if folder.exists():
+            raise StudyFolderError(
+                f"{folder} exists; nothing in it was touched. Give another --path, or go on with "
+                f"`attnlab resume {folder}`."
+            )
+        folder.mkdir(parents=True)
+        for file, text in files.items():
+            _write(folder / file, text)
+        return str(folder)
+
+    return Path(hosts.lead(make))
 
 
 def free_folder(name: str) -> Path:

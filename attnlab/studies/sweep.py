@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlab import training
+from attnlab import hosts, training
 from attnlab.config import require
 from attnlab.studies import sweep_report
 from attnlab.studies.compare import model_for
@@ -50,16 +50,16 @@ def sweep(
       found.table.accuracy.median("seed")     # xarray: mechanism, learning_rate
       found.best(over="learning_rate", metric="accuracy")
     """
-    folder = free_folder("sweep") if path is None else Path(path)
+    folder = Path(hosts.lead(lambda: str(free_folder("sweep")))) if path is None else Path(path)
     found = training.sweep(cells, path=folder, measure=Measures() if measure is None else measure, say=say, **options)
-    sweep_report.write(found)
+    hosts.lead(lambda: sweep_report.write(found))
     return found
 
 
 def resume_sweep(path: str | Path, *, say: Any = None, **options: Any) -> Sweep:
     """Go on with a sweep (see `attnlab.training.resume_sweep`) and write its table, picture and page."""
     found = training.resume_sweep(path, say=say, **options)
-    sweep_report.write(found)
+    hosts.lead(lambda: sweep_report.write(found))
     return found
 
 

@@ -67,7 +67,7 @@ def on_host(tree: Any) -> Any:
     from jax.experimental import multihost_utils
 
     with hosts.contact():
-        return multihost_utils.process_allgather(tree, tiled=True)
+        return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
 
 
 def spread(tree: Any, sharding: jax.sharding.Sharding) -> Any:

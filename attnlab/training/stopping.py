@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: what is under way is finished and saved first. A second Ctrl-C is obeyed at once."""
+"""Ctrl-C and SIGTERM as requests: what is under way is finished and saved first. A second one is obeyed at once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""Ctrl-C, and what a cluster sends some time before it kills; each with its handler where nobody has set another."""
+
 
 @contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT is only noted; the value yielded says whether it came.
+    """Inside, these signals are only noted; the value yielded says whether one came.
 
     Without this, an interrupt could fall between a program that used up its argument and the name of its result.
-    Where Python's own handler is not in charge (another thread, a program with a handler of its own), nothing changes.
+    Where Python's own handlers are not in charge (another thread, a program with handlers of its own), nothing changes.
     """
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
+    caught = [number for number, usual in USUAL.items() if ours and signal.getsignal(number) is usual]
     asked = threading.Event()
 
     def note(number, frame):
@@ -26,8 +27,10 @@ def stop_request() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    signal.signal(signal.SIGINT, note)
+    for number in caught:
+        signal.signal(number, note)
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in caught:
+            signal.signal(number, USUAL[number])

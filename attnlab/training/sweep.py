@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from attnlab import config as configs
+from attnlab import hosts
 from attnlab.config import ConfigError, require
 from attnlab.training.cells import SHARED, Cell, Group, checked, groups_of, trace
 from attnlab.training.devices import SeedAxis, place
@@ -56,6 +57,7 @@ def sweep(
     chunk_steps: int | None = None,
     microbatch: int | None = None,
     devices: Sequence[Any] | None = None,
+    data_shards: int | None = None,
     progress: bool | None = None,
     say: Say | None = None,
 ) -> Sweep:
@@ -73,7 +75,8 @@ def sweep(
       record: what is recorded in every cell, beside its own records.
       measure: `run -> {quantity: [S]}`, called with the finished run of each group. A function at the top of a module
         or a frozen dataclass, so that the folder can name it. Default: nothing but what training itself knows.
-      seed_axis, chunk_steps, microbatch, devices, progress: as for `run`.
+      seed_axis, chunk_steps, microbatch, devices, data_shards, progress: as for `run`. Seeds and configurations of a
+        group are sharded first, batches over what they leave over.
       say: where to tell what goes on.
 
     Raises:
@@ -83,16 +86,22 @@ def sweep(
         cells = [dataclasses.replace(cell, record={**record, **cell.record}) for cell in cells]
     cells = checked(cells, RESERVED)
     folder, groups = Path(path), groups_of(cells)
-    if folder.exists():
+    if hosts.lead(folder.exists):
         raise RunExistsError(f"{folder} exists; nothing in it was touched. Give another path, or resume that sweep.")
     settings = {"seed_axis": seed_axis, "chunk_steps": chunk_steps, "microbatch": microbatch}
     given = {name: value for name, value in settings.items() if value is not None}
+    settings["data_shards"] = data_shards
     for group in groups:
         config = dataclasses.replace(group.config(cells), **given)
-        place(len(config.seeds), config.model, seed_axis, devices)
+        place(len(config.seeds), config.model, seed_axis, devices, 1 if data_shards is None else data_shards)
         trace(config)
-    folder.mkdir(parents=True)
-    write_sweep(folder, image_of(groups, cells), measure=configs.encode(measure), settings=settings)
+    image = image_of(groups, cells)
+
+    def begin() -> None:
+        folder.mkdir(parents=True)
+        write_sweep(folder, image, measure=configs.encode(measure), settings=settings)
+
+    hosts.lead(begin)
     return _go(folder, groups, cells, measure, settings, devices, progress, say)
 
 
@@ -133,7 +142,7 @@ def resume_sweep(
     if measure is None:
         measure = configs.decode(doc["measure"])
     elif told != doc["measure"]:
-        write_sweep(folder, doc["groups"], measure=told, settings=doc["settings"])
+        hosts.lead(lambda: write_sweep(folder, doc["groups"], measure=told, settings=doc["settings"]))
     return _go(folder, groups, cells, measure, doc["settings"], devices, progress, say)
 
 
@@ -154,13 +163,14 @@ def _go(
         for group in groups:
             found = read_values(folder, group, told) if "$opaque" not in json.dumps(told) else None
             if found is None:
-                if asked():
+                if hosts.gather(asked()).any():
                     raise KeyboardInterrupt
                 result = _trained(folder / RUNS / group.name, group, cells, settings, devices, progress, asked, say)
                 if result.interrupted:
                     raise KeyboardInterrupt  # what was recorded is safe; the sweep can be gone on with
                 found = _measured(result, group, measure)
-                write_values(folder, group, told, found)
+                mine = found
+                hosts.lead(lambda group=group, mine=mine: write_values(folder, group, told, mine))
                 rate = found["seed_steps_per_second"][0]
                 say(f"  {group.name}: {found['seconds'].sum():.1f} s of training, {rate:.0f} seed-steps/s")
             values.append(found)
@@ -179,7 +189,7 @@ def _trained(
 ) -> Run:
     """The run of a group: new, gone on with, or read."""
     config = group.config(cells)
-    if (where / MANIFEST).exists():
+    if hosts.lead((where / MANIFEST).exists):
         images = read_manifest(where)["config"]
         unheld = [name for name in (*SHARED, "optimizer") if "$opaque" in json.dumps(images[name])]
         given = {name: getattr(config, name) for name in unheld}
