@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 HEARTBEAT_SECONDS = 30  # a process that has not been heard of for so long is lost; one that dies is noticed at once
-_BLOCK = 2**16  # bytes; messages are padded to 1, 2, 4, ... of them, so that few programs are compiled
+_BLOCK = (
+    2**16
+)  # bytes that every message has; a longer one has 2, 4, ... times as many, so that few programs are compiled
 
 
 class HostsError(RuntimeError):
@@ -92,22 +94,31 @@ def exchange(message: Any) -> list[Any]:
     """A JSON value of every process, by index."""
     if count() == 1:
         return [message]
-    raw = np.frombuffer(json.dumps(message).encode(), np.uint8)
-    lengths = gather(np.int32(len(raw)))
-    blocks = -(-int(lengths.max()) // _BLOCK)
-    padded = np.zeros(_BLOCK * 2 ** (blocks - 1).bit_length(), np.uint8)
-    padded[: len(raw)] = raw
-    return [json.loads(found[:size].tobytes()) for found, size in zip(gather(padded), lengths, strict=True)]
+    raw = np.frombuffer(json.dumps(message).encode() + b"\n", np.uint8)
+
+    def ask(blocks: int) -> list[bytes]:
+        padded = np.zeros(_BLOCK * blocks, np.uint8)
+        padded[: len(raw)] = raw[: len(padded)]
+        return [found.tobytes().rstrip(b"\0") for found in gather(padded)]
+
+    blocks, found = 1, ask(1)
+    while not all(text.endswith(b"\n") for text in found):  # all see the same, so all ask again
+        blocks *= 2
+        found = ask(blocks)
+    return [json.loads(text) for text in found]
 
 
 def together[T](work: Callable[[], T]) -> list[T]:
     """What `work()` (a JSON value) is on every process, by index. If it fails on one, it fails on all.
+
+    It begins when all have come here: what a process read before is not changed under its eyes.
 
     Raises:
       HostsError: it failed on another process. Here, what it raised here.
     """
     if count() == 1:
         return [work()]
+    gather(0)
     try:
         found = {"value": work()}
     except BaseException as error:

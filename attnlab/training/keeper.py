@@ -92,5 +92,5 @@ class Keeper:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary, unless the run was finished before."""
-        if not self._writer.finished:
+        if not hosts.lead(lambda: self._writer.finished):
             self._writer.finish(summary)

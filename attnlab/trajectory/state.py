@@ -49,6 +49,20 @@ def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
     began = time.perf_counter()
     directory = Path(directory).absolute()
     state, leaves = storable(state), leaf_types(state)
+    hosts.lead(lambda: _make_ready(directory, step, leaves))
+    with _quiet() as ocp, hosts.contact():
+        keeper = _keeper(ocp, directory)
+        with _leaving_no_thread():
+            saved = keeper.save(step, state, force=True)  # force: by default orbax decides by itself whether to save
+        keeper.close()  # not in a `with`: see above
+    if not saved:
+        raise RunDirError(f"orbax did not save the state of step {step} to {directory}, and did not say why.")
+    hosts.lead(lambda: write_notes(directory, steps(directory), leaves))
+    return time.perf_counter() - began
+
+
+def _make_ready(directory: Path, step: int, leaves: dict[str, str]) -> None:
+    """Refuse a state that does not follow those saved; note its leaves if there is none."""
     if (known := read_notes(directory)).get("leaves", leaves) != leaves:
         raise RunDirError(
             f"state of step {step} differs from those in {directory}: {differences(known['leaves'], leaves)}."
@@ -59,21 +73,8 @@ def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
             "(drop_after)."
         )
     if not known:  # before the first save: whatever a kill leaves can be checked against it
-        hosts.lead(lambda: _note(directory, leaves))
-    with _quiet() as ocp, hosts.contact():
-        keeper = _keeper(ocp, directory)
-        with _leaving_no_thread():
-            saved = keeper.save(step, state, force=True)  # force: by default orbax decides by itself whether to save
-        keeper.close()  # not in a `with`: see above
-    if not saved:
-        raise RunDirError(f"orbax did not save the state of step {step} to {directory}, and did not say why.")
-    hosts.lead(lambda: _note(directory, leaves))
-    return time.perf_counter() - began
-
-
-def _note(directory: Path, leaves: dict[str, str]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    write_notes(directory, steps(directory), leaves)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_notes(directory, steps(directory), leaves)
 
 
 def steps(directory: str | os.PathLike[str]) -> list[int]:

@@ -183,7 +183,7 @@ class TrajectoryWriter:
         Raises:
             RunDirError: finished already, or a value has no JSON form.
         """
-        if self.finished:
+        if hosts.lead(lambda: self.finished):
             raise RunDirError(f"{self.path / SUMMARY} exists; the run is finished.")
         doc = {"chunks": self.chunks_done, "planned": len(self._header.plan.ends), "journal": self._journal.heads[-1]}
         sealed = seal({**to_json(summary, "summary"), **doc})

@@ -15,7 +15,7 @@ import pytest
 from training_cases import same_bits, train
 
 import attnlab as al
-from attnlab import hosts, trajectory
+from attnlab import cli, hosts, trajectory
 
 SCRIPT = Path(__file__).with_name("one_of_several.py")
 LONGEST = 300  # seconds; one that hangs is a failure
@@ -24,14 +24,18 @@ ROUNDING = 1e-4  # a hundredth of a step of Adam: sums in another order where se
 SEEDS = 5  # on two processes 3 and 2, on four 2, 2, 1 and one that has only padding
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def start(count: int, path: Path, action: str = "run", *, seeds: int = SEEDS, shards: int = 1, **kills: list[str]):
     """Run all processes to their end; by index their exit status and what they wrote.
 
     `kills`: `process_1=["before advance", "2"]`.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
     running, told = [], [path.with_name(f"{path.name}.{action}.{index}.log") for index in range(count)]
@@ -135,8 +139,25 @@ def test_processes_that_share_each_batch(tmp_path):
 def test_more_processes_than_seeds_is_an_error_of_all(tmp_path):
     ends = start(2, tmp_path / "run", seeds=1)
     for status, told in ends:
-        assert status == 1 and "seeds = 1" in told and "data_shards" in told
+        assert status == 1 and "seeds: got 1" in told and "data_shards" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_trains_with_two_processes_and_one_speaks(tmp_path):
+    sizes = ["--steps", "6", "--seeds", "2", "--batch-size", "2", "--snapshots", "3", "--task.length", "8"]
+    common = [sys.executable, "-m", "attnlab.cli", "run", *sizes, "--model.width", "8", "--path", tmp_path / "run"]
+    where = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
+    running = [subprocess.Popen([*common, *where, p], stdout=subprocess.PIPE, text=True) for p in "01"]
+    told = [process.communicate(timeout=LONGEST)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert "2 finished" in told[0] and "attnlab report" in told[0]
+    assert "finished" not in told[1]
+    assert trajectory.open(tmp_path / "run").manifest["placement"]["processes"] == 2
+
+
+def test_addresses_of_processes_need_the_word(capsys):
+    assert cli.main(["run", "--process-id", "1"]) == 2
+    assert "--process-id: got 1; allowed is nothing without --distributed" in capsys.readouterr().err
 
 
 def test_one_process_needs_no_other():

@@ -128,25 +128,27 @@ def test_what_exists_is_never_overwritten(content, usual, tmp_path):
     assert {f: f.read_bytes() for f in (path, *path.rglob("*")) if f.is_file()} == before
 
 
-def ctrl_c(times: int, monkeypatch) -> None:
-    """Press Ctrl-C `times` times while chunk 1 is under way."""
+def ctrl_c(times: int, monkeypatch, number: int = signal.SIGINT) -> None:
+    """Press Ctrl-C `times` times while chunk 1 is under way (or get another signal)."""
     original = Session.advance
 
     def advance(self, chunk, at):
         result = original(self, chunk, at)
         for _ in range(times if chunk == 1 else 0):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return result
 
     monkeypatch.setattr(Session, "advance", advance)
 
 
-def test_ctrl_c_finishes_the_chunk_and_can_be_resumed(usual, tmp_path, monkeypatch):
-    ctrl_c(1, monkeypatch)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_cluster_s_warning_finishes_the_chunk_and_can_be_resumed(usual, tmp_path, monkeypatch, number):
+    ctrl_c(1, monkeypatch, number)
     run = train(tmp_path / "run")
     assert run.interrupted and run.outcome.tolist() == [2, 2, 2] and "interrupted" in repr(run)
     assert run.trajectory.last_step == 16 and state.latest(run.path / "state") == 16 and run.trajectory.summary is None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     monkeypatch.undo()
     resumed = al.resume(run.path, devices=jax.devices()[:1], progress=False)
     assert resumed.stats["resumed_at"] == 16 and not resumed.interrupted
