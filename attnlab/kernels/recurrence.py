@@ -82,6 +82,26 @@ def recurrence(
     return out, last.reshape(*batch, *last.shape[1:])
 
 
+def delta_rule(
+    q: Float[Array, "*B T K"],
+    k: Float[Array, "*B T K"],
+    v: Float[Array, "*B T W"],
+    beta: Float[Array, "*B T"],
+    log_decay: Float[Array, "*B T"] | None = None,
+    state: Float[Array, "*C K W"] | None = None,
+    *,
+    chunk: int = 64,
+    pallas: Pallas = PALLAS,
+) -> tuple[Float[Array, "*B T W"], Float[Array, "*B K W"]]:
+    """`S <- α_i S`, `S <- S + β_i k_i (v_i - S^T k_i)^T`, `o_i = q_i^T S`: the (gated) delta rule by `recurrence`.
+
+    DeltaNet (Yang et al., 2406.06484) without decay, else Gated DeltaNet (2412.06464); keys are taken as they are.
+    """
+    write = beta[..., None] * k
+    seen = k if log_decay is None else jnp.exp(log_decay)[..., None].astype(k.dtype) * k
+    return recurrence(Steps(q, write, log_decay, a=seen, b=-write), v, state, chunk=chunk, pallas=pallas)
+
+
 def _cut(tokens: Tokens, size: int) -> Tokens:
     """`[N, T, ..] -> [N, n, C, ..]`, the last chunk filled with tokens that do nothing."""
     total = rounded_up(tokens.v.shape[1], size)

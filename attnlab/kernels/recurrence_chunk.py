@@ -44,7 +44,8 @@ class _Decays(NamedTuple):
 def _decays(log_decay: Array | None, size: int, dtype: jnp.dtype) -> _Decays:
     i, j = (jax.lax.broadcasted_iota(jnp.int32, (size, size), axis) for axis in (0, 1))
     if log_decay is None:
-        return _Decays(*(jnp.where(seen, 1, 0).astype(dtype) for seen in (j <= i, j < i)), 1.0, 1.0, 1.0, 1.0)
+        upto, before = (jnp.where(seen, 1, 0).astype(dtype) for seen in (j <= i, j < i))
+        return _Decays(upto, before, 1.0, 1.0, 1.0, 1.0)
     after = jnp.where(i > j, 1, 0).astype(dtype)
 
     def ratio(seen: Array) -> tuple[Array, Array]:
@@ -58,9 +59,7 @@ def _decays(log_decay: Array | None, size: int, dtype: jnp.dtype) -> _Decays:
     return _Decays(upto, before, start, start_before, to_end, jnp.exp(jnp.sum(log_decay, axis=1, keepdims=True)))
 
 
-def advance(
-    state: Float[Array, "K W"], tokens: Tokens, early: bool
-) -> tuple[Float[Array, "C W"], Float[Array, "K W"]]:
+def advance(state: Float[Array, "K W"], tokens: Tokens, early: bool) -> tuple[Float[Array, "C W"], Float[Array, "K W"]]:
     """Outputs of a chunk and the state after it; all in one dtype, float32 at least."""
     q, k, v, log_decay, a, b = tokens
     decay = _decays(log_decay, q.shape[0], v.dtype)

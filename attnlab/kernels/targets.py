@@ -45,7 +45,7 @@ INTERPRETED = Pallas(interpret=True)
 
 
 def compiler_params(target: Target, *semantics: Literal["parallel", "arbitrary"], num_warps: int = 4) -> Any:
-    """For `pallas_call`: which axes of a TPU's grid have an order (`arbitrary`); Triton, with so many warps, on a GPU."""
+    """Of `pallas_call`: which axes of a TPU's grid have an order (`arbitrary`); on a GPU Triton, with so many warps."""
     if target == "tpu":
         from jax.experimental.pallas import tpu
 
