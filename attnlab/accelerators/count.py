@@ -34,7 +34,7 @@ def count(jaxpr: Jaxpr) -> Count:
 def _one(eqn: Any) -> Count:
     name = eqn.primitive.name
     if name == "pallas_call" and (cost := eqn.params["cost_estimate"]) is not None:
-        return Count(float(cost.flops), True)
+        return Count(float(cost.flops), True, count(eqn.params["jaxpr"]).open)
     inner = [count(body) for body in _bodies(eqn.params)]
     if name == "cond":
         return max(inner)

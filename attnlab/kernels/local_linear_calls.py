@@ -16,7 +16,14 @@ from jaxtyping import Array
 from attnlab.kernels.blocks import pad_to
 from attnlab.kernels.local_linear_gradient import Turned
 from attnlab.kernels.local_linear_heads import Fixed, Heads, cut_up
-from attnlab.kernels.local_linear_kernel import Columns, Numbers, Rows, attend_kernel, pull_keys_kernel, pull_rows_kernel
+from attnlab.kernels.local_linear_kernel import (
+    Columns,
+    Numbers,
+    Rows,
+    attend_kernel,
+    pull_keys_kernel,
+    pull_rows_kernel,
+)
 from attnlab.kernels.local_linear_rows import Plan, Saved
 from attnlab.kernels.targets import Pallas, Target, compiler_params, power_of_two
 
@@ -94,7 +101,7 @@ def _of_keys(numbers: Numbers, blocks: int) -> Numbers:
     return numbers._replace(begin=begin.astype(jnp.int32), end=end.astype(jnp.int32))
 
 
-def _like(x: Array) -> Shape:
+def _like(x: Array) -> Any:
     return Shape(x.shape, x.dtype)
 
 

@@ -3,7 +3,7 @@
 A kernel has one block of one head. Forward, and backward for the rows: a block of queries, which sweeps over the keys
 of its head, once more for every step of conjugate gradients, until all its rows rest. Backward for the keys: a block of
 keys, which goes through the queries, whose second solve is done. Keys, or rows, of one head must fit into the fast
-memory of a TPU core.
+memory of a TPU core: of a v5e, 4096 tokens of 64 channels, or 8192 forward alone (float32; compiled, not run).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Taken(NamedTuple):
     queries: Queries
     saved: Saved
     turned: Turned
-    g: Array
+    g: Any
 
 
 _VECTORS = {"mean", "x", "y"}  # of `Saved` and `Turned`; the others are numbers
@@ -108,7 +108,7 @@ def _take(rows: Rows, block: Any, own: bool, begin: Any = 0, end: Any = 0) -> An
     def all_of(kind: Any, refs: Any) -> Any:
         return None if refs is None else kind(*(take(name, x) for name, x in zip(kind._fields, refs, strict=True)))
 
-    mask = None if rows.mask is None else _Mask(rows.mask, block, own)
+    mask: Any = None if rows.mask is None else _Mask(rows.mask, block, own)
     span = Span(vector(rows.first)[0], vector(rows.last)[0])
     queries = Queries(vector(rows.q), vector(rows.ridge)[0], span, mask, begin, end)
     g = None if rows.g is None else vector(rows.g)
@@ -123,8 +123,10 @@ def _put(into: Any, values: Any) -> None:
 
 
 def _keys(columns: Columns, own: bool) -> Keys:
-    seen = None if columns.seen is None else _At(columns.seen, own, truth=True)
-    return Keys(_At(columns.k, own), _At(columns.v, own), columns.origin[...][0], seen)
+    seen: Any = None if columns.seen is None else _At(columns.seen, own, truth=True)
+    k: Any = _At(columns.k, own)
+    v: Any = _At(columns.v, own)
+    return Keys(k, v, columns.origin[...][0], seen)
 
 
 def attend_kernel(plan: Plan, rows: Rows, columns: Columns, numbers: Numbers, out: Any, saved: Any) -> None:
@@ -136,7 +138,9 @@ def attend_kernel(plan: Plan, rows: Rows, columns: Columns, numbers: Numbers, ou
     _put((out, saved), (found, kept))
 
 
-def pull_rows_kernel(plan: Plan, rows: Rows, columns: Columns, numbers: Numbers, dq: Any, ridge: Any, turned: Any) -> None:
+def pull_rows_kernel(
+    plan: Plan, rows: Rows, columns: Columns, numbers: Numbers, dq: Any, ridge: Any, turned: Any
+) -> None:
     """Gradients of a block of queries and of its ridges, and the second solve."""
     block = pl.program_id(1)
     queries, saved, _, g = _take(rows, block, True, numbers.begin[block], numbers.end[block])

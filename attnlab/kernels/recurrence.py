@@ -59,8 +59,7 @@ def recurrence(
       ConfigError: decays per channel, sizes that are not allowed.
     """
     require(not steps.per_channel, "steps.log_decay", "one per channel", "one per head and token, or None")
-    whole = isinstance(chunk, int) and chunk >= 16 and chunk & (chunk - 1) == 0
-    require(whole, "chunk", chunk, "a power of 2 that is at least 16")
+    check_chunk("chunk", chunk)
     log_decay = None if steps.log_decay is None else steps.log_decay[..., None, :]
     tokens = Tokens(steps.q, steps.k, v, log_decay, steps.a, steps.b)
     if state is None:
@@ -80,6 +79,12 @@ def recurrence(
     out = out.reshape(*batch, -1, v.shape[-1])[..., : v.shape[-2], :]
     out = out if steps.skip is None else out + (steps.skip[..., None] * v).astype(out.dtype)
     return out, last.reshape(*batch, *last.shape[1:])
+
+
+def check_chunk(field: str, chunk: Any) -> None:
+    """Raise ConfigError if it is no size of a chunk."""
+    whole = isinstance(chunk, int) and chunk >= 16 and chunk & (chunk - 1) == 0
+    require(whole, field, chunk, "a power of 2 that is at least 16")
 
 
 def delta_rule(
