@@ -140,7 +140,19 @@ def solve_report(
 
 
 def _prepared(
-    q, k, v, ridge, scale, causal, window, mask, at, penalty: Penalty, floor, solver: Solver, sizes: tuple[int, int] | None = None
+    q,
+    k,
+    v,
+    ridge,
+    scale,
+    causal,
+    window,
+    mask,
+    at,
+    penalty: Penalty,
+    floor,
+    solver: Solver,
+    sizes: tuple[int, int] | None = None,
 ) -> tuple[Plan, Heads, Fixed]:
     *batch, heads, num, width = q.shape
     groups, num_keys = k.shape[-3:-1]

@@ -168,6 +168,7 @@ def _call(
         out_shape=out,
         compiler_params=compiler_params(target, "parallel", "parallel"),
         cost_estimate=_cost(calls, products, args, out),
+        metadata={} if of_keys else {"least": "one step of conjugate gradients"},
         interpret=calls.pallas.interpret,
     )(wide[0]._replace(mask=rows.mask), wide[1], numbers)
     return jax.tree.map(lambda x, to: x[tuple(map(slice, to.shape))], tuple(found), like)
