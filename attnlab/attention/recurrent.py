@@ -147,6 +147,10 @@ class Recurrent:
         stream = self._stream(params, q, k, v, x, jnp.arange(q.shape[-2]))
         return self.rule(params, stream, self.rule.start(stream))[0]
 
+    def sequence(self, steps: Steps, v: Array, memory: Array) -> tuple[Array, Array]:
+        """The parallel form: `[*B, H, T, W]` and the last state, of `v[*B, H, T, W]` and the state to begin with."""
+        return scan_core(steps, v, memory) if self.chunk is None else chunked_core(steps, v, memory, self.chunk)
+
     def start(
         self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype: Any = jnp.float32
     ) -> RecurrentState:
@@ -184,10 +188,6 @@ class Recurrent:
         out, memory, past = self._mix(params, stream, steps, v, state)
         return out[..., 0, :], RecurrentState(memory, carry, past, state.filled + 1)
 
-    def _sequence(self, steps: Steps, v: Array, memory: Array) -> tuple[Array, Array]:
-        """The recurrence over a whole sequence: `[*B, H, T, W]`, and the last state."""
-        return scan_core(steps, v, memory) if self.chunk is None else chunked_core(steps, v, memory, self.chunk)
-
     def _stream(self, params: Params, q: Array, k: Array, v: Array, x: Array | None, at: Array) -> Stream:
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
         if self.feature is not None:
@@ -208,7 +208,7 @@ class Recurrent:
             memory = jnp.zeros(size, state_dtype(v.dtype))
         else:
             memory = state.memory
-        out, memory = self._sequence(steps, columns, memory) if state is None else scan_core(steps, columns, memory)
+        out, memory = self.sequence(steps, columns, memory) if state is None else scan_core(steps, columns, memory)
         out = out[..., self.rule.micro - 1 :: self.rule.micro, :]
         if self.rule.channelwise:
             out = _channels_together(out, stream.v.shape[-1])

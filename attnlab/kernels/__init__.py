@@ -1,4 +1,8 @@
-"""Fast forms of single mechanisms, each held to its reference in `attnlab.attention`."""
+"""Fast forms of single mechanisms, each held to its reference in `attnlab.attention`.
+
+`local_linear_attention`, `lla_blockwise`: local linear attention, in loops or, with `pallas=`, by Pallas kernels.
+`recurrence`, `delta_rule`, `by_kernel(mechanism)`: recurrences with one decay per head by a Pallas kernel.
+"""
 
 from attnlab.kernels.local_linear import Report as Report
 from attnlab.kernels.local_linear import local_linear_attention as local_linear_attention

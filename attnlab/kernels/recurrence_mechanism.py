@@ -48,7 +48,7 @@ class RecurrentKernel(Recurrent):
         """The same without the kernel."""
         return Recurrent(**{field.name: getattr(self, field.name) for field in fields(Recurrent)})
 
-    def _sequence(self, steps: Steps, v: Array, memory: Array) -> tuple[Array, Array]:
+    def sequence(self, steps: Steps, v: Array, memory: Array) -> tuple[Array, Array]:
         assert self.chunk is not None  # see __post_init__
         return recurrence(steps, v, memory, chunk=self.chunk, pallas=self.pallas)
 

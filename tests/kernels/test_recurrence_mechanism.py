@@ -16,8 +16,8 @@ from attnlab.models import Transformer
 BATCH, HEADS, LENGTH, WIDTH = 2, 3, 40, 4
 DIMS = Dims(HEADS, WIDTH, HEADS * WIDTH)
 NAMED = {m.name: m for m in (attention.linear, attention.delta_net, attention.gated_delta_net)}
-# With one decay for every token, several steps per token, its own values in the output.
-MORE = {m.name: m for m in (attention.retnet, attention.delta_product, attention.mamba2)}
+# With one decay for every token, and with several steps per token.
+MORE = {m.name: m for m in (attention.retnet, attention.delta_product)}
 CLOSE = {"rtol": 0, "atol": 1e-11}  # float64; sums of 40 numbers up to 10, normalised ones over sums down to 0.1
 
 
@@ -69,10 +69,10 @@ def test_views_agree() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_in_a_model() -> None:
-    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 5, (BATCH, LENGTH)))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 5, (BATCH, 20)))
     found = []
     for mechanism in (attention.delta_net, by_kernel(attention.delta_net, chunk=16, pallas=INTERPRETED)):
-        size = {"vocab_size": 5, "length": LENGTH, "num_layers": 1, "num_heads": HEADS, "width": 12}
+        size = {"vocab_size": 5, "length": 20, "num_layers": 1, "num_heads": HEADS, "width": 12}
         model = Transformer(**size, mechanism=mechanism, no_mlp=(0,))
         params = jax.tree.map(lambda x: x.astype(float), model.init(jax.random.key(0)))
 
