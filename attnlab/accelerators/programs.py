@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from attnlab import kernels as own_kernels
+from attnlab.attention.scan import Steps
 from attnlab.training import losses
 from attnlab.training.devices import place
 from attnlab.training.program import lift, make_step
@@ -84,11 +86,32 @@ def config_of(experiment: Any, seeds: int = 1) -> RunConfig:
 def kernels(heads: int = 8, length: int = 2048, head_dim: int = 64) -> Iterator[Program]:
     """Every kernel of `attnlab.kernels`, forward, and forward and backward: `[H, T, K]`, float32."""
     tokens = jax.ShapeDtypeStruct((heads, length, head_dim), jnp.float32)
-    shapes = (tokens, tokens, tokens, jax.ShapeDtypeStruct((heads,), jnp.float32))
-
-    def total(q: Any, k: Any, v: Any, ridge: Any) -> Any:
-        return jnp.sum(own_kernels.local_linear_attention(q, k, v, ridge))
-
+    per_head = jax.ShapeDtypeStruct((heads,), jnp.float32)
     size = f"H={heads} T={length} K={head_dim}"
-    yield Program(f"local_linear_attention {size}", own_kernels.local_linear_attention, shapes)
-    yield Program(f"local_linear_attention, gradient, {size}", jax.grad(total, (0, 1, 2, 3)), shapes)
+    yield from _both("local_linear_attention", own_kernels.local_linear_attention, (tokens,) * 3 + (per_head,), size)
+    lla = partial(own_kernels.local_linear_attention, pallas=own_kernels.PALLAS)
+    yield from _both("local_linear_attention by Pallas", lla, (tokens,) * 3 + (per_head,), size)
+    per_token = jax.ShapeDtypeStruct((heads, length), jnp.float32)
+    for name, function, numbers in (
+        ("linear attention", _linear_attention, 0),
+        ("delta rule", own_kernels.delta_rule, 1),
+        ("gated delta rule", own_kernels.delta_rule, 2),
+    ):
+        yield from _both(name, _outputs(function), (tokens,) * 3 + (per_token,) * numbers, size)
+
+
+def _linear_attention(q: Any, k: Any, v: Any) -> Any:
+    return own_kernels.recurrence(Steps(q, k), v)
+
+
+def _outputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Without the last state."""
+    return lambda *args: function(*args)[0]
+
+
+def _both(name: str, function: Callable[..., Any], shapes: tuple[Any, ...], size: str) -> Iterator[Program]:
+    def total(*args: Any) -> Any:
+        return jnp.sum(function(*args))
+
+    yield Program(f"{name} {size}", function, shapes)
+    yield Program(f"{name}, gradient, {size}", jax.grad(total, tuple(range(len(shapes)))), shapes)

@@ -147,6 +147,10 @@ class Recurrent:
         stream = self._stream(params, q, k, v, x, jnp.arange(q.shape[-2]))
         return self.rule(params, stream, self.rule.start(stream))[0]
 
+    def sequence(self, steps: Steps, v: Array, memory: Array) -> tuple[Array, Array]:
+        """The parallel form: `[*B, H, T, W]` and the last state, of `v[*B, H, T, W]` and the state to begin with."""
+        return scan_core(steps, v, memory) if self.chunk is None else chunked_core(steps, v, memory, self.chunk)
+
     def start(
         self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype: Any = jnp.float32
     ) -> RecurrentState:
@@ -204,10 +208,7 @@ class Recurrent:
             memory = jnp.zeros(size, state_dtype(v.dtype))
         else:
             memory = state.memory
-        if state is None and self.chunk is not None:
-            out, memory = chunked_core(steps, columns, memory, self.chunk)
-        else:
-            out, memory = scan_core(steps, columns, memory)
+        out, memory = self.sequence(steps, columns, memory) if state is None else scan_core(steps, columns, memory)
         out = out[..., self.rule.micro - 1 :: self.rule.micro, :]
         if self.rule.channelwise:
             out = _channels_together(out, stream.v.shape[-1])

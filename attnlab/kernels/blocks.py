@@ -37,14 +37,14 @@ class Queries(NamedTuple):
 
     Attributes:
       q: `[t, K]`. ridge: `[t]`.
-      span: see `Span`. mask: `[t, n u]` or None; what it hides is hidden besides the span.
+      span: see `Span`. mask: `[n, t, u]` or None; what it hides is hidden besides the span.
       begin, end: the blocks of keys to be read are `begin` to `end - 1`.
     """
 
     q: Float[Array, "t K"]
     ridge: Float[Array, " t"]
     span: Span
-    mask: Bool[Array, "t U"] | None
+    mask: Bool[Array, "n t u"] | None
     begin: Int[Array, ""]
     end: Int[Array, ""]
 
@@ -67,7 +67,7 @@ def visible(queries: Queries, keys: Keys, number: Int[Array, ""]) -> Bool[Array,
     if keys.seen is not None:
         seen &= keys.seen[number]
     if queries.mask is not None:
-        seen &= jax.lax.dynamic_slice_in_dim(queries.mask, number * width, width, axis=-1)
+        seen &= queries.mask[number]
     return seen
 
 

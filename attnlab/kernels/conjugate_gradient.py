@@ -40,7 +40,7 @@ def conjugate_gradient(
 
     def unfinished(state) -> Array:
         *_, rr, _, number = state
-        return jnp.any(active(rr)) & (number < max_iters)
+        return (jnp.max(active(rr).astype(jnp.int32)) > 0) & (number < max_iters)
 
     def step(state):
         x, r, p, rr, iterations, number = state

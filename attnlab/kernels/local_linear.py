@@ -6,18 +6,23 @@ What is computed row by row stands in `local_linear_rows`, the way back in `loca
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from attnlab.attention.base import HostOrDevice
 from attnlab.config import require
+from attnlab.kernels.blocks import rounded_up
 from attnlab.kernels.head_rows import apart, masks_of, span_of, together
+from attnlab.kernels.local_linear_calls import Calls
+from attnlab.kernels.local_linear_calls import attention as kernel_attention
 from attnlab.kernels.local_linear_heads import Fixed, Heads, attention, forward
 from attnlab.kernels.local_linear_rows import Penalty, Plan
 from attnlab.kernels.solver import CG, Solver
+from attnlab.kernels.targets import Pallas, power_of_two
 
 
 def local_linear_attention(
@@ -34,6 +39,7 @@ def local_linear_attention(
     penalty: Penalty = "relative",
     floor: float | None = None,
     solver: Solver = CG,
+    pallas: Pallas | None = None,
 ) -> Float[Array, "*B H T E"]:
     """The local linear regression of values on keys, read at the query; see `attention.posts.LocalLinear`.
 
@@ -71,8 +77,31 @@ def local_linear_attention(
     Raises:
       ConfigError: sizes, solver or penalty are not allowed.
     """
-    prepared = _prepared(q, k, v, ridge, scale, causal, window, mask, at, penalty, floor, solver)
-    return apart(attention(*prepared), q.shape).astype(v.dtype)
+    share = max(q.shape[-3] // k.shape[-3], 1)
+    sizes = None if pallas is None else _sizes_for_kernels(solver, q.shape[-2] * share, k.shape[-2])
+    plan, heads, fixed = _prepared(q, k, v, ridge, scale, causal, window, mask, at, penalty, floor, solver, sizes)
+    if pallas is None:
+        return apart(attention(plan, heads, fixed), q.shape).astype(v.dtype)
+    calls = Calls(plan, pallas, _visited(plan, heads, causal, window, at, share))
+    return apart(kernel_attention(calls, heads, fixed), q.shape).astype(v.dtype)
+
+
+def _sizes_for_kernels(solver: Solver, num: int, num_keys: int) -> tuple[int, int]:
+    require(isinstance(solver, Solver) and solver.kind == "cg", "solver", solver, "CG, or a Solver(...) of that kind")
+    sizes = solver.block_q or 128, solver.block_k or 128
+    for name, size in zip(("block_q", "block_k"), sizes, strict=True):
+        require(size == power_of_two(size), f"solver.{name}", size, "a power of 2 that is at least 16, for kernels")
+    return min(sizes[0], power_of_two(num)), min(sizes[1], power_of_two(num_keys))
+
+
+def _visited(plan: Plan, heads: Heads, causal: bool, window: int | None, at: Any, share: int) -> int:
+    """Pairs of blocks that a head has to go through; all if the positions of the queries are not the last ones."""
+    num, num_keys = heads.q.shape[1], heads.k.shape[1]
+    rows = np.arange(rounded_up(num, plan.block_q)).reshape(-1, plan.block_q)
+    t = np.minimum(rows, num - 1) // share + num_keys - num // share
+    last = t.max(axis=1) if causal and at is None else np.full(len(t), num_keys - 1)
+    first = 0 * last if window is None or at is not None else np.maximum(t.min(axis=1) - window + 1, 0)
+    return int(np.sum(last // plan.block_k + 1 - first // plan.block_k))
 
 
 class Report(NamedTuple):
@@ -111,7 +140,19 @@ def solve_report(
 
 
 def _prepared(
-    q, k, v, ridge, scale, causal, window, mask, at, penalty: Penalty, floor, solver: Solver
+    q,
+    k,
+    v,
+    ridge,
+    scale,
+    causal,
+    window,
+    mask,
+    at,
+    penalty: Penalty,
+    floor,
+    solver: Solver,
+    sizes: tuple[int, int] | None = None,
 ) -> tuple[Plan, Heads, Fixed]:
     *batch, heads, num, width = q.shape
     groups, num_keys = k.shape[-3:-1]
@@ -122,7 +163,7 @@ def _prepared(
     kind = jnp.promote_types(jnp.result_type(q, k, v), jnp.float32)
     scale = width**-0.5 if scale is None else float(scale)
     floor = 16 * float(jnp.finfo(kind).eps) if floor is None else float(floor)
-    sizes = solver.blocks(num * heads // groups, num_keys)
+    sizes = solver.blocks(num * heads // groups, num_keys) if sizes is None else sizes
     plan = Plan(scale, penalty, floor, solver.kind == "exact", *sizes, solver.heads_at_once)
     ridge = jnp.broadcast_to(jnp.asarray(ridge, kind)[..., None, None], (*batch, heads, num, 1))
     mask, seen = (None, None) if mask is None else masks_of(jnp.asarray(mask), (*batch, heads, num, num_keys), groups)

@@ -45,7 +45,7 @@ class Fixed(NamedTuple):
     control: Control
 
 
-def _cut(plan: Plan, heads: Heads, fixed: Fixed) -> tuple[Heads, Fixed, tuple[Array, Array]]:
+def cut_up(plan: Plan, heads: Heads, fixed: Fixed) -> tuple[Heads, Fixed, tuple[Array, Array]]:
     """Everything padded to whole blocks, and which blocks of keys each block of queries must read."""
     num, keys = rounded_up(heads.q.shape[1], plan.block_q), rounded_up(heads.k.shape[1], plan.block_k)
     padded = Heads(
@@ -77,6 +77,8 @@ def _over_heads(plan: Plan, heads: Heads, fixed: Fixed, limits: tuple[Array, Arr
         origin = jnp.mean(k, axis=0)
         q, ridge, span, mask, more = cut((q, ridge, fixed.span, masks["mask"], more), plan.block_q)
         k, v, seen = cut((k - origin, v, masks["seen"]), plan.block_k)
+        if mask is not None:
+            mask = jnp.swapaxes(mask.reshape(*mask.shape[:2], -1, plan.block_k), 1, 2)
         return one(Queries(q, ridge, span, mask, *limits), Keys(k, v, origin, seen), *more)
 
     if plan.heads_at_once is None:
@@ -95,7 +97,7 @@ def forward(plan: Plan, heads: Heads, fixed: Fixed) -> tuple[Array, Saved, Solve
     def head(queries: Queries, keys: Keys) -> tuple[Array, Saved, Solved]:
         return _joined(jax.lax.map(lambda part: attend(plan, fixed.control, part, keys), queries))
 
-    out, saved, solved = _over_heads(plan, *_cut(plan, heads, fixed), head)
+    out, saved, solved = _over_heads(plan, *cut_up(plan, heads, fixed), head)
     return out[:, : heads.q.shape[1]], saved, solved
 
 
@@ -114,7 +116,7 @@ def _back(plan: Plan, kept: tuple[Heads, Fixed, Saved], g: Array) -> tuple[Heads
     """Block after block of queries; the gradients of keys and values are added up on the way."""
     heads, fixed, saved = kept
     num, num_keys = heads.q.shape[1], heads.k.shape[1]
-    padded, fixed, limits = _cut(plan, heads, fixed)
+    padded, fixed, limits = cut_up(plan, heads, fixed)
 
     def head(queries: Queries, keys: Keys, saved: Saved, g: Array) -> Any:
         def block(into: PulledKeys, part: tuple[Queries, Saved, Array]) -> tuple[PulledKeys, Any]:

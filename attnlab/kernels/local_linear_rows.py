@@ -85,7 +85,7 @@ def moments(plan: Plan, queries: Queries, keys: Keys) -> tuple[Array, Array, Arr
         total = kept * total + jnp.sum(w, axis=-1)
         mean = kept[:, None] * mean + w @ block.k
         if plan.floor:
-            square = kept * square + w @ jnp.sum(jnp.square(block.k), axis=-1)
+            square = kept * square + jnp.sum(w * jnp.sum(jnp.square(block.k), axis=-1), axis=-1)
         return new, total, mean, square
 
     zero = jnp.zeros(q.shape[0], q.dtype)
@@ -147,7 +147,9 @@ def attend(plan: Plan, control: Control, queries: Queries, keys: Keys) -> tuple[
     spread = square
     if plan.floor:
         spread = jnp.maximum(square - jnp.sum(z * (2 * mean - z), axis=-1), 0)
-    rho, floored, clipped = effective_ridge(plan, queries, log_total + plan.scale * (queries.q @ keys.origin), spread)
+    rho, floored, clipped = effective_ridge(
+        plan, queries, log_total + plan.scale * jnp.sum(queries.q * keys.origin, axis=-1), spread
+    )
     saved = Saved(log_total, mean, mean, rho, spread, floored, clipped)
     solved = solve(plan, control, queries, keys, saved, jnp.where(sees[:, None], z - mean, 0))
     x = solved.x

@@ -13,6 +13,7 @@ from attnlab.attention.pairwise import Rows, Tokens
 from attnlab.config import require
 from attnlab.kernels.local_linear import local_linear_attention
 from attnlab.kernels.solver import CG, Solver
+from attnlab.kernels.targets import Pallas
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class LocalLinearBlockwise(Weighted):
       solver: how it is solved.
       causal_only: every query sees what came before and nothing else, and the mask is not read. Else its `T U` truth
         values are kept, once for all heads. Another mask is an error, or goes unseen if it is a tracer.
+      pallas: by Pallas kernels for this chip; None = by loops, on any platform. A decode step is by loops always.
     """
 
     solver: Solver = CG
     causal_only: bool = False
+    pallas: Pallas | None = None
 
     def __post_init__(self):
         require(isinstance(self.map, Softmax), f"{self.name}.map", self.map, "Softmax()")
@@ -62,6 +65,7 @@ class LocalLinearBlockwise(Weighted):
             penalty=self.post.penalty,
             floor=float(jnp.finfo(jnp.promote_types(q.dtype, jnp.float32)).eps) ** 0.5,
             solver=self.solver,
+            pallas=self.pallas if q.shape[-2] > 1 else None,
         )
         return AttentionOutput(out)
 

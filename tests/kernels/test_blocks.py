@@ -35,7 +35,8 @@ def counted(first, last, seen, mask):
         return sweep(queries, keys, add, jnp.zeros((BLOCK_Q, KEYS), jnp.int32))
 
     span = Span(cut(first), cut(last))
-    blocks = Queries(cut(jnp.zeros((ROWS, 1))), cut(jnp.zeros(ROWS)), span, cut(mask), begin, end)
+    masks = jnp.swapaxes(cut(mask).reshape(-1, BLOCK_Q, KEYS // BLOCK_K, BLOCK_K), 1, 2)
+    blocks = Queries(cut(jnp.zeros((ROWS, 1))), cut(jnp.zeros(ROWS)), span, masks, begin, end)
     return jax.lax.map(one, blocks).reshape(ROWS, KEYS), jnp.maximum(end - begin, 0)
 
 

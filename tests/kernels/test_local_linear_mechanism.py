@@ -12,7 +12,7 @@ import pytest
 from attnlab import attention
 from attnlab.attention import Dims, Gated, QKNorm, causal_mask, lla, named
 from attnlab.config import ConfigError, decode, encode
-from attnlab.kernels import LocalLinearBlockwise, Solver, lla_blockwise
+from attnlab.kernels import INTERPRETED, LocalLinearBlockwise, Solver, lla_blockwise
 from attnlab.models import Transformer
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -60,7 +60,7 @@ def test_views_agree_with_one_another_and_with_lla() -> None:
 def test_decoding_is_the_full_pass(causal_only) -> None:
     """One query against a cache that is longer than what is filled, position by position."""
     params, q, k, v = inputs()
-    mechanism = named(BLOCKS, "blocks", causal_only=causal_only)
+    mechanism = named(BLOCKS, "blocks", causal_only=False)
     full = DENSE.apply(params, q, k, v, mask=causal_mask(LENGTH)).out
     state = mechanism.start(params, (BATCH,), LENGTH + 3, DIMS, q.dtype)
     step = jax.jit(mechanism.step)
@@ -104,6 +104,22 @@ def test_in_a_model_it_says_what_lla_says() -> None:
     same(*found)
     with pytest.raises(ConfigError, match=r"Transformer\.window, prefix"):
         Transformer(vocab_size=5, length=LENGTH, num_heads=HEADS, width=12, mechanism=fast, window=2)
+
+
+def test_by_pallas_kernels_it_is_the_same() -> None:
+    """Value and gradient; decoding has no kernel and goes on as it did."""
+    params, q, k, v = inputs()
+    kernel = named(BLOCKS, "kernel", solver=Solver(tol=1e-13, max_iters=40), pallas=INTERPRETED)
+
+    def loss(mechanism):
+        return lambda *x: jnp.sum(jnp.sin(mechanism.apply(*x, mask=causal_mask(LENGTH)).out))
+
+    fast, slow = (jax.jit(jax.value_and_grad(loss(m), (0, 1, 2, 3)))(params, q, k, v) for m in (kernel, BLOCKS))
+    jax.tree.map(same, fast, slow)
+    state = kernel.start(params, (BATCH,), LENGTH, DIMS, q.dtype)
+    out, _ = kernel.step(params, state, q[:, :, 0], k[:, :, 0], v[:, :, 0])
+    same(out, v[:, :, 0])
+    assert decode(encode(kernel)) == kernel
 
 
 def test_causal_only_believes_no_other_mask() -> None:
