@@ -30,6 +30,7 @@ from attnlab.training.settings import RunConfig, events_that_fit, load_config, s
 from attnlab.training.shards import on_host
 from attnlab.training.stopping import stop_request
 from attnlab.trajectory import RunExistsError, Trajectory
+from attnlab.trajectory.files import located
 
 OUTCOMES = {0: "finished", 1: "diverged: loss or parameters were not finite", 2: "not finished: interrupted"}
 
@@ -109,7 +110,8 @@ def run(
       seeds: how many (then 0, 1, ...), or which.
       batch_size: sequences per update.
       record: names -> schedules, e.g. `{"params": every(50)}`. The training loss is always there, as `loss`.
-      path: the run directory; must not exist. Default: a new one under `runs/`.
+      path: the run directory, also in an object store (`gs://...`, `s3://...`); must not exist. Default: a new one
+        under `runs/`.
       loss: `(logits, batch) -> [B, T]` per position; averaged under the batch's mask. Default: `squared_error` if the
         task's targets are real numbers, `next_token` if they are tokens (`attnlab.training.losses`).
       edits: edits that hold throughout training (clamped training).
@@ -148,7 +150,7 @@ def run(
         roots=roots,  # type: ignore[arg-type]  (the same)
         data_shards=data_shards,
     )
-    where = Path(hosts.lead(lambda: str(_default_path(task)))) if path is None else Path(path)
+    where = located(hosts.lead(lambda: str(_default_path(task))) if path is None else path)
     if hosts.lead(where.exists):
         raise RunExistsError(f"{where} exists; a run never overwrites anything. Give a new path, or resume that run.")
     if microbatch is None:
@@ -196,7 +198,7 @@ def resume(
     shared = config.batch_size % data_shards == 0
     require(shared, "data_shards", data_shards, f"a divisor of batch_size={config.batch_size}")
     session = Session(config, placement)
-    return _go(session, Keeper(Path(path), session, Keeper.check(config)), progress, stop)
+    return _go(session, Keeper(located(path), session, Keeper.check(config)), progress, stop)
 
 
 def _default_path(task: Any) -> Path:
@@ -218,8 +220,9 @@ def _go(session: Session, keeper: Keeper, progress: bool | None, stop: Callable[
             advance(first, "compiling")
             session.compile()
             advance(first)
+        stopping = bool(hosts.gather(asked()).any())
         for chunk in range(done, plan.num_chunks):
-            if hosts.gather(asked()).any():
+            if stopping:
                 break
             tick = time.perf_counter()
             with hosts.contact():
@@ -228,8 +231,8 @@ def _go(session: Session, keeper: Keeper, progress: bool | None, stop: Callable[
             seconds = time.perf_counter() - tick
             training += seconds
             now = int(plan.ends[chunk])
-            last = chunk == plan.num_chunks - 1
-            keeper.append(chunk, rows, mine, at, seconds, must_save=last or bool(hosts.gather(asked()).any()))
+            stopping = bool(hosts.gather(asked()).any())
+            keeper.append(chunk, rows, mine, at, seconds, must_save=stopping or chunk == plan.num_chunks - 1)
             lost = int(np.sum(on_host(at.diverged_at)[: session.num_seeds] >= 0))
             advance(now, f"{lost} diverged" if lost else "")
     stats = {

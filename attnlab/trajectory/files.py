@@ -1,4 +1,7 @@
-"""Small files: JSON that knows its own hash, atomic writes, SHA-256.
+"""Small files: JSON that knows its own hash, atomic writes, SHA-256; on a disk, or in an object store.
+
+An address such as `gs://bucket/run` or `s3://bucket/run` is a path of `etils.epath`, which orbax uses too. A store has
+no folders, no appending and no renaming, but an object is there as a whole or not at all.
 
 A *sealed* document is JSON whose last key, `sha256`, is the hash of the rest. It has exactly one spelling: reading
 spells it again and compares bytes, so that any flipped byte is found, also one in white space that no parser would
@@ -10,9 +13,10 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -115,12 +119,18 @@ def write_synced(file: IO[bytes], raw: bytes) -> None:
 
 def write_durably(path: Path, raw: bytes) -> None:
     """Write a file and wait until the disk has it. Not atomic: for files that count only once a journal names them."""
+    if is_remote(path):
+        path.write_bytes(raw)
+        return
     with path.open("wb", buffering=0) as file:
         write_synced(file, raw)
 
 
 def write_atomically(path: Path, raw: bytes) -> None:
     """Write a file such that a kill at any moment leaves either the old content or the new."""
+    if is_remote(path):
+        path.write_bytes(raw)
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     write_durably(temporary, raw)
     temporary.replace(path)
@@ -135,7 +145,7 @@ def sync_file(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Wait until the disk has the names in directory `path`. Windows cannot open directories, and need not."""
-    if os.name == "nt":
+    if os.name == "nt" or is_remote(path):
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -146,5 +156,53 @@ def sync_directory(path: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    if is_remote(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def located(path: str | os.PathLike[str]) -> Path:
+    """`path`, or what an address names, with the same methods."""
+    if "://" not in os.fspath(path):
+        return Path(path)
+    from etils import epath
+
+    return cast(Path, epath.Path(path))
+
+
+def is_remote(path: Path) -> bool:
+    """Whether it is in an object store."""
+    return not isinstance(path, Path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file."""
+    return path.stat().length if is_remote(path) else path.stat().st_size  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file in a folder and in those within, in order; [] if there is no such folder."""
+    if not is_remote(folder):
+        return sorted(file for file in folder.rglob("*") if file.is_file())
+    found: list[Path] = []
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        found += files_in(entry) if entry.is_dir() else [entry]
+    return sorted(found)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it."""
+    if is_remote(folder):
+        folder.rmtree()  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        shutil.rmtree(folder)
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy all files of a folder to another place, where they must not lie yet."""
+    for file in files_in(source):
+        to = target / file.relative_to(source).as_posix()
+        if not is_remote(to):
+            to.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(to, file.read_bytes())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.trajectory.errors import DamagedFileError, RunDirError
-from attnlab.trajectory.files import SEAL, seal, unseal, write_synced
+from attnlab.trajectory.files import SEAL, is_remote, seal, size_of, unseal, write_synced
 from attnlab.trajectory.layout import Header
 
 
@@ -115,7 +115,9 @@ class JournalFile:
     def append(self, body: Mapping[str, Any]) -> None:
         """Add a line and wait until the disk has it. Should that fail, the line is removed again."""
         line = seal({**body, "previous": self.heads[-1]}, indent=None)
-        if self._writes:
+        if self._writes and is_remote(self.path):
+            self.path.write_bytes(self._kept() + line)
+        elif self._writes:
             with self.path.open("ab", buffering=0) as file:
                 try:
                     write_synced(file, line)
@@ -128,18 +130,24 @@ class JournalFile:
     def cut(self, lines: int) -> None:
         """Keep the first `lines` lines, drop all that follows. A kill leaves either the old length or the new."""
         self.heads, self._ends = self.heads[: lines + 1], self._ends[:lines]
-        if self._writes:
+        if self._writes and is_remote(self.path):
+            self.path.write_bytes(self._kept())
+        elif self._writes:
             with self.path.open("ab", buffering=0) as file:
                 file.truncate(self._size)
                 os.fsync(file.fileno())
 
     def require_alone(self) -> None:
         """Raise RunDirError if the file has another length than this object gave it."""
-        if self._writes and (size := self.path.stat().st_size) != self._size:
+        if self._writes and (size := size_of(self.path)) != self._size:
             raise RunDirError(
                 f"{self.path} has {size} bytes, expected {self._size}: another process writes to this run. Stop one of "
                 "the two."
             )
+
+    def _kept(self) -> bytes:
+        """What is to stay of the file: an object cannot be appended to, but is replaced as a whole."""
+        return self.path.read_bytes()[: self._size] if self._size else b""
 
     @property
     def _size(self) -> int:

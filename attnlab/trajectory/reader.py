@@ -10,7 +10,7 @@ import numpy as np
 
 from attnlab.trajectory import describe
 from attnlab.trajectory.errors import RunDirError
-from attnlab.trajectory.files import read_sealed
+from attnlab.trajectory.files import located, read_sealed
 from attnlab.trajectory.journal import read_journal
 from attnlab.trajectory.leaves import WIDENED, numpy_dtype, path_name, unflatten
 from attnlab.trajectory.rows import Chunks, LeafRows
@@ -183,14 +183,14 @@ def open(path: str | os.PathLike[str], *, check: bool = True) -> Trajectory:
     """Open the run directory at `path`, finished or not. Reads its manifest and journal, no numbers.
 
     Args:
-        path: a run directory.
+        path: a run directory, also in an object store (`gs://...`, `s3://...`).
         check: refuse a manifest or journal that was changed; without, what precedes the first damaged journal line can
             be read.
 
     Raises:
         DamagedFileError: the manifest is missing or truncated, or it or the journal was changed.
     """
-    return Trajectory(Path(path), check=check)
+    return Trajectory(located(path), check=check)
 
 
 def _fill(like: Any, leaves: dict[str, np.ndarray], record: str) -> Any:

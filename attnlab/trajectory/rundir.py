@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlab.trajectory.errors import RunDirError, RunExistsError
-from attnlab.trajectory.files import SEAL, read_sealed, seal, sync_directory, to_json, write_durably
+from attnlab.trajectory.files import SEAL, is_remote, located, read_sealed, seal, sync_directory, to_json, write_durably
 
 FORMAT = "attnlab run"
 FORMAT_VERSION = 1
@@ -35,7 +35,7 @@ def create(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Path:
     manifest does.
 
     Args:
-        path: where the run shall live; must not exist. Missing parents are made.
+        path: where the run shall live, a folder or an address (`gs://...`); must not exist. Missing parents are made.
         manifest: what the run is: `config`, schedule, ... in JSON types (see `files.to_json`). `format`,
             `format_version`, `created` (UTC) and `environment` are added unless given.
 
@@ -46,13 +46,16 @@ def create(path: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Path:
         RunExistsError: something exists at `path`.
         RunDirError: a value of the manifest has no JSON form.
     """
-    path = Path(path)
+    path = located(path)
     if SEAL in manifest:
         raise RunDirError(f"manifest key {SEAL!r} is reserved for the hash of the manifest itself; rename it.")
     doc = {"format": FORMAT, "format_version": FORMAT_VERSION, "created": _utc_now(), **to_json(manifest, "manifest")}
     doc.setdefault("environment", environment())
-    if path.exists() or path.is_symlink():
+    if path.exists() or (not is_remote(path) and path.is_symlink()):
         raise RunExistsError(_exists_message(path))
+    if is_remote(path):
+        write_durably(path / MANIFEST, seal(doc))
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     temporary.mkdir()
@@ -83,7 +86,7 @@ def read_manifest(path: str | os.PathLike[str], *, check: bool = True) -> dict[s
         DamagedFileError: `manifest.json` is missing, truncated or edited.
         RunDirError: it belongs to something else, or to a newer version of the format.
     """
-    file = Path(path) / MANIFEST
+    file = located(path) / MANIFEST
     doc = read_sealed(
         file,
         check=check,

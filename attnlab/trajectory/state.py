@@ -15,7 +15,7 @@ safe:
 
 import logging
 import os
-import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,10 +25,12 @@ from typing import Any
 
 from attnlab import hosts
 from attnlab.trajectory.errors import DamagedFileError, RunDirError
+from attnlab.trajectory.files import copy_files, is_remote, located, remove_folder, write_durably
 from attnlab.trajectory.statenotes import differences, hash_files, leaf_types, read_notes, write_notes
 from attnlab.trajectory.statetree import storable, target, with_empty
 
 KEEP = 2
+SENT = "sent"  # mark of a whole state in an object store, written last
 
 
 def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
@@ -47,14 +49,16 @@ def save(directory: str | os.PathLike[str], step: int, state: Any) -> float:
             Nothing is changed. HostsError: another process failed or is gone.
     """
     began = time.perf_counter()
-    directory = Path(directory).absolute()
+    directory = _absolute(directory)
     state, leaves = storable(state), leaf_types(state)
     hosts.lead(lambda: _make_ready(directory, step, leaves))
-    with _quiet() as ocp, hosts.contact():
-        keeper = _keeper(ocp, directory)
+    with _quiet() as ocp, hosts.contact(), _local(directory) as folder:
+        keeper = _keeper(ocp, folder)
         with _leaving_no_thread():
             saved = keeper.save(step, state, force=True)  # force: by default orbax decides by itself whether to save
         keeper.close()  # not in a `with`: see above
+        if folder != directory and saved:
+            _send(folder, directory, step)
     if not saved:
         raise RunDirError(f"orbax did not save the state of step {step} to {directory}, and did not say why.")
     hosts.lead(lambda: write_notes(directory, steps(directory), leaves))
@@ -82,10 +86,13 @@ def steps(directory: str | os.PathLike[str]) -> list[int]:
 
     Older ones than the newest `KEEP` do not count: orbax removes them file by file, and a kill may come in between.
     """
-    directory = Path(directory)
+    directory = located(directory)
     if not directory.is_dir():
         return []
-    found = sorted(int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal() and entry.is_dir())
+    whole = [entry for entry in directory.iterdir() if entry.name.isdecimal() and entry.is_dir()]
+    if is_remote(directory):
+        whole = [entry for entry in whole if (entry / SENT).exists()]
+    found = sorted(int(entry.name) for entry in whole)
     return found[-KEEP:]
 
 
@@ -96,15 +103,13 @@ def latest(directory: str | os.PathLike[str]) -> int | None:
 
 def drop_after(directory: str | os.PathLike[str], step: int) -> None:
     """Remove the states of all steps above `step`."""
-    hosts.lead(lambda: _drop_after(Path(directory), step))
+    hosts.lead(lambda: _drop_after(located(directory), step))
 
 
 def _drop_after(directory: Path, step: int) -> None:
     for newer in steps(directory):
         if newer > step:
-            gone = directory / f".dropped-{newer}"
-            (directory / str(newer)).rename(gone)  # first: a half removed state must not look like a whole one
-            shutil.rmtree(gone)
+            _drop(directory, newer)
     if notes := read_notes(directory):
         write_notes(directory, steps(directory), notes["leaves"])
 
@@ -126,7 +131,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Any) -> Any:
         RunDirError: no such step, or `like` does not fit.
         DamagedFileError: the files are not those that were written.
     """
-    directory = Path(directory).absolute()
+    directory = _absolute(directory)
     if step not in (known := steps(directory)):
         raise RunDirError(f"{directory} holds no state of step {step}; steps: {known}.")
     if problems := hosts.lead(lambda: check(directory, step)):
@@ -138,8 +143,10 @@ def restore(directory: str | os.PathLike[str], step: int, like: Any) -> Any:
     leaves = leaf_types(like)
     if (saved := read_notes(directory).get("leaves", leaves)) != leaves:  # orbax would cast, cut and pad
         raise RunDirError(f"the state of step {step} in {directory} does not fit `like`: {differences(saved, leaves)}.")
-    with _quiet() as ocp, hosts.contact():
-        keeper = _keeper(ocp, directory)
+    with _quiet() as ocp, hosts.contact(), _local(directory) as folder:
+        if folder != directory:
+            copy_files(directory / str(step), folder / str(step))
+        keeper = _keeper(ocp, folder)
         found = keeper.load(step, target(like))
         keeper.close()
     return with_empty(like, found)
@@ -147,7 +154,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Any) -> Any:
 
 def check(directory: str | os.PathLike[str], step: int) -> dict[str, str]:
     """What is wrong with the files of a state, by file; {} also if a kill came before their hashes were written."""
-    directory = Path(directory)
+    directory = located(directory)
     hashes = hashes_of(directory).get(str(step))
     if hashes is None:
         return {}
@@ -166,7 +173,48 @@ def hashes_of(directory: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     Raises:
         DamagedFileError: the notes were changed.
     """
-    return read_notes(Path(directory)).get("states", {})
+    return read_notes(located(directory)).get("states", {})
+
+
+def _absolute(directory: str | os.PathLike[str]) -> Path:
+    found = located(directory)
+    return found if is_remote(found) else found.absolute()
+
+
+@contextmanager
+def _local(directory: Path) -> Iterator[Path]:
+    """Where orbax works: in the folder itself, or in one on this disk, for what lies in an object store.
+
+    Raises:
+        HostsError: several processes, and an object store: what is on this disk the others do not see.
+    """
+    if not is_remote(directory):
+        yield directory
+        return
+    if hosts.count() > 1:
+        raise hosts.HostsError(
+            f"{directory}: runs of several processes need a folder that all see, not an object store."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder).absolute()
+
+
+def _send(folder: Path, directory: Path, step: int) -> None:
+    """Copy a saved state to an object store, its mark last; remove all but the newest `KEEP`."""
+    copy_files(folder / str(step), directory / str(step))
+    write_durably(directory / str(step) / SENT, b"")
+    for old in sorted(int(e.name) for e in directory.iterdir() if e.name.isdecimal() and int(e.name) <= step)[:-KEEP]:
+        _drop(directory, old)
+
+
+def _drop(directory: Path, step: int) -> None:
+    """Remove a state; one that is half removed must not look like a whole one."""
+    folder = directory / str(step)
+    if is_remote(directory):
+        (folder / SENT).unlink(missing_ok=True)
+    else:
+        folder = folder.rename(directory / f".dropped-{step}")
+    remove_folder(folder)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from attnlab.trajectory.files import file_sha256, read_sealed, seal, write_atomically
+from attnlab.trajectory.files import file_sha256, files_in, read_sealed, seal, write_atomically
 
 
 def notes_file(directory: Path) -> Path:
@@ -31,8 +31,7 @@ def write_notes(directory: Path, steps: list[int], leaves: dict[str, str]) -> No
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder, by path in it."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+    return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files_in(folder)}
 
 
 def leaf_types(tree: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ leaves, against 28 ms).
 """
 
 import hashlib
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from attnlab.trajectory.files import file_sha256, sync_file, write_durably
+from attnlab.trajectory.files import copy_files, file_sha256, files_in, is_remote, sync_file, write_durably
 from attnlab.trajectory.layout import (
     FILL_STEP,
     SEED,
@@ -46,6 +47,15 @@ def create(path: Path, header: Header) -> dict[str, str]:
     Returns:
         SHA-256 of every file in it, by path in the store.
     """
+    if not is_remote(path):
+        return _create(path, header)
+    with tempfile.TemporaryDirectory() as folder:
+        hashes = _create(Path(folder) / path.name, header)
+        copy_files(Path(folder) / path.name, path)
+    return hashes
+
+
+def _create(path: Path, header: Header) -> dict[str, str]:
     import zarr
     from zarr.codecs import ZstdCodec
 
@@ -81,7 +91,7 @@ def create(path: Path, header: Header) -> dict[str, str]:
         # That other zarr libraries may ignore it is no harm: every array also has its own zarr.json.
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         zarr.consolidate_metadata(path, zarr_format=3)
-    found = sorted(file for file in path.rglob("*") if file.is_file())
+    found = files_in(path)
     for file in found:
         sync_file(file)
     return {file.relative_to(path).as_posix(): file_sha256(file) for file in found}

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnlab.trajectory import state
 from attnlab.trajectory.errors import DamagedFileError, RunDirError
-from attnlab.trajectory.files import file_sha256, read_sealed
+from attnlab.trajectory.files import file_sha256, files_in, located, read_sealed, size_of
 from attnlab.trajectory.findings import Problem, Report
 from attnlab.trajectory.journal import Journal, read_journal
 from attnlab.trajectory.layout import chunk_of
@@ -23,7 +23,7 @@ def verify(path: str | os.PathLike[str]) -> Report:
     Raises:
         RunDirError: `path` is no directory.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_dir():
         raise RunDirError(f"{path} is not a directory; give the path of a run.")
     check = _Verification(path)
@@ -173,13 +173,11 @@ class _Verification:
 
     def _count(self, file: Path) -> None:
         self.files += 1
-        self.bytes += file.stat().st_size
+        self.bytes += size_of(file)
 
 
 def _files(folder: Path) -> Iterable[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return [file.relative_to(folder).as_posix() for file in files_in(folder)]
 
 
 def _last(journal: Journal) -> int:

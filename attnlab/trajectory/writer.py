@@ -5,9 +5,7 @@ Of several processes each writes the rows of its own seeds, and the first one th
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,16 @@ import numpy as np
 from attnlab import hosts
 from attnlab.trajectory import store
 from attnlab.trajectory.errors import RunDirError
-from attnlab.trajectory.files import seal, sync_directory, to_json, write_atomically
+from attnlab.trajectory.files import (
+    files_in,
+    is_remote,
+    located,
+    remove_folder,
+    seal,
+    sync_directory,
+    to_json,
+    write_atomically,
+)
 from attnlab.trajectory.intake import checked_arrays, checked_steps
 from attnlab.trajectory.journal import Journal, JournalFile, read_journal
 from attnlab.trajectory.layout import Header, Plan, check_sizes
@@ -52,7 +59,7 @@ class TrajectoryWriter:
         dims: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
         part_seeds: int | None = None,
     ):
-        self.path = Path(path)
+        self.path = located(path)
         self._store = self.path / TRAJECTORY
         labels = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
         reserved = [name for name in dir(Trajectory) if not name.startswith("_")]
@@ -191,15 +198,16 @@ class TrajectoryWriter:
 
     def _begin(self) -> None:
         """Make the store and line 0 of the journal; what a kill left of an earlier attempt is removed."""
-        if any(file.is_file() and file.parent.name != "seed" for file in self._store.rglob("c.*")):
+        if any(file.name.startswith("c.") and file.parent.name != "seed" for file in files_in(self._store)):
             raise RunDirError(
                 f"{self._store} holds data, but {self.path / JOURNAL} is missing or empty; restore it from a copy. "
                 "Nothing was changed."
             )
         if self._store.exists():
-            shutil.rmtree(self._store)
+            remove_folder(self._store)
         files = store.create(self._store, self._header)
-        (self.path / JOURNAL).touch()
+        if not is_remote(self.path):
+            (self.path / JOURNAL).touch()
         self._journal.cut(0)
         sync_directory(self.path)
         self._journal.append(to_json(dataclasses.replace(self._header, files=files).to_json(), "header"))

@@ -8,6 +8,7 @@ COUNT-th call of it. Or MOMENT is a number: seconds after the first state was sa
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -41,16 +42,16 @@ def arm(moment: str, count: int) -> None:
     """Have this process killed at `moment`."""
     when, _, what = moment.partition(" ")
     owner, name = MOMENTS[what] if what else MOMENTS["state save"]
-    original, calls = getattr(owner, name), []
+    original, calls = getattr(owner, name), itertools.count(1)
 
     def wrapped(*args, **kwargs):
-        calls.append(1)
-        if when == "before" and len(calls) == count:
+        number = next(calls)  # whichever thread calls, no two get the same
+        if when == "before" and number == count:
             kill()
         result = original(*args, **kwargs)
-        if when == "after" and len(calls) == count:
+        if when == "after" and number == count:
             kill()
-        if not what and len(calls) == 1:
+        if not what and number == 1:
             threading.Timer(float(moment), kill).start()
         return result
 
