@@ -1,7 +1,8 @@
 """Operations of a program, counted from its trace: compilers count the body of a loop once, this as often as it runs.
 
 Matrix products are `2 M N K` operations; every other number that is computed is one. A loop whose end depends on its
-values (`while`) counts once, and the count says that it is then a lower bound.
+values (`while`) counts once, and the count says that it is then a lower bound. A Pallas kernel counts as what it says
+of itself (`cost_estimate`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def count(jaxpr: Jaxpr) -> Count:
 
 def _one(eqn: Any) -> Count:
     name = eqn.primitive.name
+    if name == "pallas_call" and (told := eqn.params["cost_estimate"]) is not None:
+        return Count(float(told.flops + told.transcendentals))
     inner = [count(body) for body in _bodies(eqn.params)]
     if name == "cond":
         return max(inner)

@@ -8,12 +8,14 @@ does not fit is refused. Lowered only, neither is known.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import jax
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from attnlab.accelerators.chips import Chip
 from attnlab.accelerators.count import Count, count
@@ -111,11 +113,22 @@ def price(program: Program, chip: Chip, compiled: bool | None = None) -> Price:
 
 
 def _lowered(program: Program, chip: Chip) -> Price:
-    traced = jax.jit(program.function).trace(*program.shapes)
-    traced.lower(lowering_platforms=(chip.platform,))
+    with _as_if_there(chip):
+        traced = jax.jit(program.function).trace(*program.shapes)
+        traced.lower(lowering_platforms=(chip.platform,))
     counted = count(traced.jaxpr.jaxpr)
     seconds = counted.flops / chip.flops
     return Price(program.name, chip.name, "lowered", counted.flops, seconds=seconds, least=_least(counted))
+
+
+def _as_if_there(chip: Chip) -> Any:
+    """Where kernels are lowered for a GPU that is not there."""
+    if chip.device is None:
+        return nullcontext()
+    kind, cores = chip.device
+    device = AbstractDevice(device_kind=kind, num_cores=cores, platform="gpu")
+    mesh = AbstractMesh((1,), ("chip",), (AxisType.Auto,), abstract_device=device)
+    return jax.sharding.use_abstract_mesh(mesh)
 
 
 def _least(counted: Count) -> tuple[str, ...]:

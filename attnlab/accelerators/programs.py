@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,34 @@ def config_of(experiment: Any, seeds: int = 1) -> RunConfig:
 def kernels(heads: int = 8, length: int = 2048, head_dim: int = 64) -> Iterator[Program]:
     """Every kernel of `attnlab.kernels`, forward, and forward and backward: `[H, T, K]`, float32."""
     tokens = jax.ShapeDtypeStruct((heads, length, head_dim), jnp.float32)
-    shapes = (tokens, tokens, tokens, jax.ShapeDtypeStruct((heads,), jnp.float32))
-
-    def total(q: Any, k: Any, v: Any, ridge: Any) -> Any:
-        return jnp.sum(own_kernels.local_linear_attention(q, k, v, ridge))
-
+    per_head = jax.ShapeDtypeStruct((heads,), jnp.float32)
     size = f"H={heads} T={length} K={head_dim}"
-    yield Program(f"local_linear_attention {size}", own_kernels.local_linear_attention, shapes)
-    yield Program(f"local_linear_attention, gradient, {size}", jax.grad(total, (0, 1, 2, 3)), shapes)
+    yield from _both("local_linear_attention", own_kernels.local_linear_attention, (tokens,) * 3 + (per_head,), size)
+    maps = own_kernels.row_maps
+    for name, row_map, extra in (
+        ("softmax", maps.SOFTMAX, {}),
+        ("sink logit", maps.SOFTMAX, {"sink": jax.ShapeDtypeStruct((heads, 1), jnp.float32)}),
+        ("sigmoid", maps.sigmoid(-log(length)), {}),
+        ("lssa", maps.LSSA, {}),
+        ("softpick", maps.SOFTPICK, {}),
+        ("gated", maps.SOFTMAX, {"gate": tokens}),
+    ):
+        yield from _both(f"attention {name}", _attention(row_map, *extra), (tokens,) * 3 + tuple(extra.values()), size)
+
+
+def _attention(row_map: own_kernels.RowMap, *names: str) -> Callable[..., Any]:
+    """The Pallas kernel of a map, causal; `names` of what it takes after `q, k, v`."""
+
+    def call(q: Any, k: Any, v: Any, *extra: Any) -> Any:
+        more = dict(zip(names, extra, strict=True))
+        return own_kernels.attention(q, k, v, map=row_map, implementation="pallas", **more)
+
+    return call
+
+
+def _both(name: str, function: Callable[..., Any], shapes: tuple[Any, ...], size: str) -> Iterator[Program]:
+    def total(*args: Any) -> Any:
+        return jnp.sum(function(*args))
+
+    yield Program(f"{name} {size}", function, shapes)
+    yield Program(f"{name}, gradient, {size}", jax.grad(total, tuple(range(len(shapes)))), shapes)

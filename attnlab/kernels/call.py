@@ -35,12 +35,15 @@ class Blocks:
             require(whole, f"Blocks.{name}", value, "an integer >= 1")
 
 
+BLOCKS = Blocks()
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """The arguments of `kernels.attention`; shapes `q[*B, H, T, K]`, `k[*B, G, U, K]`, `v[*B, G, U, E]`.
 
     Attributes:
-      clock: of rows `[*B, H, T]` and of keys `[*B, G, U]`, or None.
+      clock: of rows `[*B, H, T]` and of keys `[*B, G, U]`, either or both None.
       sink: `[*B, H, T]` or None. gate: `[*B, H, T, E]` or None.
       segments: of rows `[*B, T]` and of keys `[*B, U]`, or None.
     """
@@ -55,7 +58,7 @@ class Call:
     mask: Any
     segments: tuple[Any, Any] | None
     at: Any
-    clock: tuple[Any, Any] | None
+    clock: tuple[Any | None, Any | None] | None
     sink: Any
     gate: Any
     finish: Callable[[Array, Array], Array]
@@ -102,14 +105,18 @@ def checked(call: Call) -> Call:
     if call.clock is not None:
         hint = "Heads that share keys share their clocks; repeat the keys where they do not."
         shapes = (*batch, heads, num), (*batch, groups, num_keys)
-        clock = tuple(_spread(f"clock[{i}]", x, s, kind, hint) for i, (x, s) in enumerate(zip(call.clock, shapes)))
+        clock = tuple(
+            None if x is None else _spread(f"clock[{i}]", x, shape, kind, hint)
+            for i, (x, shape) in enumerate(zip(call.clock, shapes, strict=True))
+        )
     sink = None if call.sink is None else _spread("sink", call.sink, (*batch, heads, num), kind)
     gate = None if call.gate is None else _spread("gate", call.gate, (*batch, heads, num, v.shape[-1]), kind)
     segments = None
     if call.segments is not None:
         shapes = (*batch, num), (*batch, num_keys)
         segments = tuple(
-            _spread(f"segments[{i}]", x, s, jnp.int32) for i, (x, s) in enumerate(zip(call.segments, shapes))
+            _spread(f"segments[{i}]", x, s, jnp.int32)
+            for i, (x, s) in enumerate(zip(call.segments, shapes, strict=True))
         )
     mask = None if call.mask is None else jnp.asarray(call.mask)
     return _replaced(call, clock=clock, sink=sink, gate=gate, segments=segments, mask=mask)

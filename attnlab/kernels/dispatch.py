@@ -13,7 +13,7 @@ from attnlab.attention.base import HostOrDevice, WeightMap
 from attnlab.attention.rows import WHOLE
 from attnlab.config import require
 from attnlab.kernels import implementations
-from attnlab.kernels.call import Blocks, Call, checked, sigmoid_gate
+from attnlab.kernels.call import BLOCKS, Blocks, Call, checked, sigmoid_gate
 from attnlab.kernels.row_maps import SOFTMAX, RowMap, row_map_of
 
 Implementation = Literal["map", "scan", "pallas", "interpret", "cudnn", "splash"]
@@ -39,11 +39,11 @@ def attention(
     mask: Bool[HostOrDevice, "*M R W"] | None = None,
     segments: tuple[Int[HostOrDevice, "*P T"], Int[HostOrDevice, "*Q U"]] | None = None,
     at: Int[HostOrDevice, " T"] | None = None,
-    clock: tuple[Float[HostOrDevice, "..."], Float[HostOrDevice, "..."]] | None = None,
-    sink: Float[HostOrDevice, "..."] | float | None = None,
+    clock: tuple[Float[HostOrDevice, ...] | None, Float[HostOrDevice, ...] | None] | None = None,
+    sink: Float[HostOrDevice, ...] | float | None = None,
     gate: Float[Array, "*B H T E"] | None = None,
     finish: Callable[[Array, Array], Array] = sigmoid_gate,
-    blocks: Blocks = Blocks(),
+    blocks: Blocks = BLOCKS,
 ) -> Float[Array, "*B H T E"]:
     """`out_t = finish(sum_u A_tu v_u, gate_t)`, `A_tu = weight(l_tu, c_t)` of a `RowMap`.
 
@@ -63,7 +63,7 @@ def attention(
       mask: True where a query may look besides; `[.., T, U]`, or `[.., 1, U]` (padding), which stays as small as that.
       segments: a query sees keys of its own segment only; numbers >= 0 of queries and keys.
       at: positions of the queries instead of the last ones.
-      clock: of queries, broadcastable to `[*B, H, T]`, and keys, to `[*B, G, U]`: ALiBi, forgetting.
+      clock: of queries, broadcastable to `[*B, H, T]`, and keys, to `[*B, G, U]`, or None: ALiBi, forgetting.
       sink: logit of a place without a value in every row, broadcastable to `[*B, H, T]`: 0 is softmax-off-by-one, a
         learned number per head `[H, 1]` a sink logit.
       gate: what `finish` reads besides the output. finish: elementwise; by default `out sigmoid(gate)`, the gate G1.
@@ -72,7 +72,23 @@ def attention(
     Raises:
       ConfigError: arguments that do not fit; a map without a block form; what an implementation cannot do.
     """
-    call = _call(q, k, v, map, scale, causal, window, mask, segments, at, clock, sink, gate, finish, blocks)
+    call = _call(
+        q,
+        k,
+        v,
+        map=map,
+        scale=scale,
+        causal=causal,
+        window=window,
+        mask=mask,
+        segments=segments,
+        at=at,
+        clock=clock,
+        sink=sink,
+        gate=gate,
+        finish=finish,
+        blocks=blocks,
+    )
     platform = jax.default_backend()
     chosen = _choose(call, platform).implementation if implementation is None else implementation
     require(chosen in get_args(Implementation), "implementation", chosen, " | ".join(get_args(Implementation)))
@@ -107,28 +123,25 @@ def which(
     Args:
       platform: None = the one that JAX runs on. Other arguments as in `attention`.
     """
-    names = ("scale", "window", "mask", "segments", "at", "clock", "sink", "gate")
-    unknown = sorted(set(options) - {*names, "finish", "blocks"})
-    require(not unknown, "which", unknown, " | ".join(names))
-    given = [options.get(name) for name in names]
-    scale, *rest = given
-    q, k, v = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v))
+    allowed = sorted(set(Call.__dataclass_fields__) - {"q", "k", "v", "map", "causal"})
+    require(set(options) <= set(allowed), "which", sorted(options), " | ".join(allowed))
     found = []
 
     def trace(q: Array, k: Array, v: Array) -> None:
-        call = _call(q, k, v, map, scale, causal, *rest, options.get("finish", sigmoid_gate), Blocks())
-        found.append(_choose(call, platform or jax.default_backend()))
+        given = _call(q, k, v, map=map, causal=causal, **options)
+        found.append(_choose(given, platform or jax.default_backend()))
 
-    jax.eval_shape(trace, q, k, v)
+    jax.eval_shape(trace, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v)))
     return found[0]
 
 
-def _call(q, k, v, map, scale, causal, window, mask, segments, at, clock, sink, gate, finish, blocks) -> Call:
-    require(isinstance(blocks, Blocks), "blocks", blocks, "Blocks(q, k)")
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    row_map = row_map_of(map)
-    call = Call(q, k, v, row_map, scale, causal, window, mask, segments, at, clock, sink, gate, finish, blocks)
-    return checked(call)
+def _call(q: Any, k: Any, v: Any, **options: Any) -> Call:
+    absent: dict[str, Any] = dict.fromkeys(("scale", "window", "mask", "segments", "at", "clock", "sink", "gate"))
+    given: dict[str, Any] = {**absent, "finish": sigmoid_gate, "blocks": BLOCKS, **options}
+    require(isinstance(given["blocks"], Blocks), "blocks", given["blocks"], "Blocks(q, k)")
+    if given["scale"] is None:
+        given["scale"] = q.shape[-1] ** -0.5
+    return checked(Call(q, k, v, **given | {"map": row_map_of(given["map"])}))
 
 
 def _not_for_cudnn(call: Call) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.kernels.blocks import rounded_up
+from attnlab.kernels.blocks import pad_to
 from attnlab.kernels.call import Call
 from attnlab.kernels.head_rows import apart, masks_of, together
 from attnlab.kernels.row_blocks import Plan
@@ -29,7 +31,8 @@ def whole_map(call: Call) -> Array:
     logits = call.scale * jnp.einsum("...tk,...uk->...tu", call.q, k, preferred_element_type=kind)
     if call.clock is not None:
         rows, keys = call.clock
-        logits = logits + (rows[..., :, None] - jnp.repeat(keys, share, axis=-2)[..., None, :])
+        logits = logits if rows is None else logits + rows[..., :, None]
+        logits = logits if keys is None else logits - jnp.repeat(keys, share, axis=-2)[..., None, :]
     t, u = positions(call)[:, None], jnp.arange(call.pairs[-1])[None, :]
     seen = jnp.ones(call.pairs[-2:], bool)
     if call.causal:
@@ -51,10 +54,10 @@ def whole_map(call: Call) -> Array:
 
 def in_blocks(call: Call, engine: Engine) -> Array:
     """Block by block, as `engine` does it."""
-    *batch, heads, num, _ = call.q.shape
+    heads, num, _ = call.q.shape[-3:]
     groups, num_keys = call.num_groups, call.pairs[-1]
     share, rows = heads // groups, num * heads // groups
-    block_q, block_k = min(call.blocks.q, rounded_up(rows, 8)), min(call.blocks.k, rounded_up(num_keys, 8))
+    block_q, block_k = min(call.blocks.q, _power_of_two(rows)), min(call.blocks.k, _power_of_two(num_keys))
     plan = Plan(
         map=call.map,
         finish=None if call.gate is None else call.finish,
@@ -74,17 +77,26 @@ def in_blocks(call: Call, engine: Engine) -> Array:
         return None if x is None else together(x[..., None], groups)[..., 0]
 
     clock = (None, None) if call.clock is None else call.clock
+
+    def wide(x: Array) -> Array:
+        return x if engine == "scan" else pad_to(x, _power_of_two(x.shape[-1]), -1)
+
     inputs = Heads(
-        q=together(call.q, groups),
-        k=call.k.reshape(-1, num_keys, call.k.shape[-1]),
-        v=call.v.reshape(-1, num_keys, call.v.shape[-1]),
+        q=wide(together(call.q, groups)),
+        k=wide(call.k.reshape(-1, num_keys, call.k.shape[-1])),
+        v=wide(call.v.reshape(-1, num_keys, call.v.shape[-1])),
         row_shift=row(clock[0]),
         key_shift=None if clock[1] is None else -clock[1].reshape(-1, num_keys),
         null=row(call.sink),
-        score=None if call.gate is None else together(call.gate, groups),
+        score=None if call.gate is None else wide(together(call.gate, groups)),
     )
     out = attention(Setting(plan, engine), inputs, _fixed(call))
-    return apart(out, call.q.shape)
+    return apart(out[..., : call.v.shape[-1]], call.q.shape)
+
+
+def _power_of_two(size: int) -> int:
+    """The least power of two that is at least `size`, and 16: what Triton multiplies."""
+    return max(16, 1 << (size - 1).bit_length())
 
 
 def _fixed(call: Call) -> Fixed:
@@ -120,7 +132,10 @@ def by_splash(call: Call, interpret: bool = False) -> Array:
 
     heads, (num, num_keys) = call.q.shape[-3], call.pairs[-2:]
     one = masks.CausalMask((num, num_keys), num_keys - num) if call.causal else masks.FullMask((num, num_keys))
-    made = kernel.make_splash_mha(masks.MultiHeadMask([one] * heads), head_shards=1, q_seq_shards=1, interpret=interpret)
+    made = kernel.make_splash_mha(
+        masks.MultiHeadMask([one] * heads), head_shards=1, q_seq_shards=1, interpret=interpret
+    )
     q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (call.scale * call.q, call.k, call.v))
-    out = jax.vmap(made)(q, k, v).reshape(*call.q.shape[:-1], call.v.shape[-1])
+    out: Any = jax.vmap(made)(q, k, v)
+    out = out.reshape(*call.q.shape[:-1], call.v.shape[-1])
     return out if call.gate is None else call.finish(out, call.gate).astype(call.v.dtype)

@@ -97,35 +97,43 @@ def _only(seen: Array | None, x: Array) -> Array:
     return x if seen is None else jnp.where(seen, x, 0)
 
 
-def _div(x: Any, by: int) -> Array:
-    return jax.lax.div(x, jnp.full_like(x, by))
+def _div(x: Any, by: int) -> Any:
+    """`x // by`, `x >= 0`."""
+    return x // by if isinstance(x, int) else jax.lax.div(x, jnp.full_like(x, by))
 
 
-def keys_of_rows(plan: Plan, block: Array) -> tuple[Any, Any]:
+def _least(x: Any, bound: int) -> Any:
+    return min(x, bound) if isinstance(x, int) else jnp.minimum(x, bound)
+
+
+def _not_negative(x: Any) -> Any:
+    return max(x, 0) if isinstance(x, int) else jnp.maximum(x, 0)
+
+
+def keys_of_rows(plan: Plan, block: Any) -> tuple[Any, Any]:
     """`begin, end`: the blocks of keys that some row of this block may see, whatever is masked besides."""
-    begin, end = jnp.zeros_like(block), jnp.full_like(block, plan.num_k)
+    begin, end = 0 * block, 0 * block + plan.num_k
     if plan.offset is None:
         return begin, end
     if plan.causal:
         last = plan.offset + _div((block + 1) * plan.block_q - 1, plan.share)
-        end = jnp.minimum(_div(last, plan.block_k) + 1, end)
+        end = _least(_div(last, plan.block_k) + 1, plan.num_k)
     if plan.window is not None:
         first = plan.offset + _div(block * plan.block_q, plan.share) - plan.window + 1
-        begin = _div(jnp.maximum(first, 0), plan.block_k)
+        begin = _div(_not_negative(first), plan.block_k)
     return begin, end
 
 
-def rows_of_keys(plan: Plan, block: Array) -> tuple[Any, Any]:
+def rows_of_keys(plan: Plan, block: Any) -> tuple[Any, Any]:
     """`begin, end`: the blocks of rows that may see some key of this block."""
-    begin, end = jnp.zeros_like(block), jnp.full_like(block, plan.num_q)
+    begin, end = 0 * block, 0 * block + plan.num_q
     if plan.offset is None:
         return begin, end
     if plan.causal:
-        first = jnp.maximum(block * plan.block_k - plan.offset, 0) * plan.share
-        begin = _div(first, plan.block_q)
+        begin = _div(_not_negative(block * plan.block_k - plan.offset) * plan.share, plan.block_q)
     if plan.window is not None:
-        after = jnp.maximum((block + 1) * plan.block_k - 1 + plan.window - plan.offset, 0) * plan.share
-        end = jnp.minimum(_div(after + plan.block_q - 1, plan.block_q), end)
+        after = _not_negative((block + 1) * plan.block_k - 1 + plan.window - plan.offset) * plan.share
+        end = _least(_div(after + plan.block_q - 1, plan.block_q), plan.num_q)
     return begin, end
 
 
@@ -191,9 +199,7 @@ def slope(function: Callable[[Array, Array], Array], logits: Array, c: Array) ->
     return jax.jvp(lambda x: function(x, c), (logits,), (jnp.ones_like(logits),))
 
 
-def _pull(
-    plan: Plan, rows: Rows, pulled: Pulled, keys: Keys, kind: Any, flipped: bool
-) -> tuple[Array, Array]:
+def _pull(plan: Plan, rows: Rows, pulled: Pulled, keys: Keys, kind: Any, flipped: bool) -> tuple[Array, Array]:
     """Weights of a block of pairs and the gradient of its logits."""
     logits, seen = _logits(plan, rows, keys, kind, flipped)
     row_map = plan.map

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.kernels.row_blocks import Plan
+from attnlab.kernels.row_blocks import Plan, slope
 from attnlab.kernels.row_operands import (
     Cut,
     Fixed,
@@ -53,19 +53,16 @@ def _forward(setting: Setting, heads: Heads, fixed: Fixed, keep: bool) -> tuple[
     return found[0], found[-1] if raw else found[0], found[1][..., 0]
 
 
-def _cut(setting: Setting, out: Array, like: Any) -> Array:
-    return out[:, : like.shape[1]]
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attention(setting: Setting, heads: Heads, fixed: Fixed) -> Array:
     """The output `[N, M, E]`."""
-    return _cut(setting, _forward(setting, *padded(setting.plan, heads, fixed), keep=False)[0], heads.q)
+    out, _, _ = _forward(setting, *padded(setting.plan, heads, fixed), keep=False)
+    return out[:, : heads.q.shape[1]]
 
 
 def _remember(setting: Setting, heads: Heads, fixed: Fixed) -> tuple[Array, Any]:
     out, raw, c = _forward(setting, *padded(setting.plan, heads, fixed), keep=True)
-    return _cut(setting, out, heads.q), (heads, fixed, raw, c)
+    return out[:, : heads.q.shape[1]], (heads, fixed, raw, c)
 
 
 def _back(setting: Setting, kept: tuple[Heads, Fixed, Array, Array], g: Array) -> tuple[Heads, None]:
@@ -88,17 +85,23 @@ def _back(setting: Setting, kept: tuple[Heads, Fixed, Array, Array], g: Array) -
     q, k, v = heads.q, heads.k, heads.v
     shapes = results((q, q.shape[-1]), (q, 1))
     by_q, by_row = run(
-        setting.engine, plan, rows_back, for_rows(heads._replace(null=None, score=None), fixed, **more), shapes, (2, 1), "rows"
+        setting.engine,
+        plan,
+        rows_back,
+        for_rows(heads._replace(null=None, score=None), fixed, **more),
+        shapes,
+        (2, 1),
+        "rows",
     )
     shapes = results((k, k.shape[-1]), (v, v.shape[-1]), (k, 1))
     by_k, by_v, by_key = run(setting.engine, plan, keys_back, for_keys(heads, fixed, **more), shapes, (2, 2), "keys")
     by_null = None
     if heads.null is not None and plan.map.total is not None:
-        null = heads.null.astype(kind)
-        _, rise = jax.jvp(lambda x: plan.map.total(x, c), (null,), (jnp.ones_like(null),))
-        by_null = -rise * delta
+        by_null = -slope(plan.map.total, heads.null.astype(kind), c)[1] * delta
     found = Heads(by_q, by_k, by_v, by_row[..., 0], by_key[..., 0], by_null, by_score)
-    return Heads(*(None if x is None else y[:, : x.shape[1]].astype(x.dtype) for x, y in zip(like, found))), None
+    return Heads(
+        *(None if x is None else y[:, : x.shape[1]].astype(x.dtype) for x, y in zip(like, found, strict=True))
+    ), None
 
 
 attention.defvjp(_remember, _back)

@@ -161,15 +161,21 @@ def log_softplus(logits: Array) -> Array:
     return jnp.where(logits > far, jnp.log(jnp.maximum(near, 0) + jnp.log1p(jnp.exp(-jnp.abs(near)))), logits)
 
 
+def _less_one(logits: Array) -> Array:
+    """`exp(l) - 1` for `l <= 0`; small logits keep their digits (`expm1`, which Mosaic has not)."""
+    half = jnp.tanh(0.5 * logits)
+    return 2 * half / (1 - half)
+
+
 def _excess(logits: Array, c: Array) -> Array:
-    """`max(exp(l) - 1, 0) exp(-c)`, by `expm1`: small logits keep their digits."""
+    """`max(exp(l) - 1, 0) exp(-c)`."""
     up = jnp.maximum(logits, 0)
-    return -jnp.exp(up - c) * jnp.expm1(-up)
+    return -jnp.exp(up - c) * _less_one(-up)
 
 
 def _distance(logits: Array, c: Array) -> Array:
     """`|exp(l) - 1| exp(-c)`."""
-    return _excess(logits, c) - jnp.exp(-c) * jnp.expm1(jnp.minimum(logits, 0))
+    return _excess(logits, c) - jnp.exp(-c) * _less_one(jnp.minimum(logits, 0))
 
 
 def _above_zero(logits: Array) -> Array:
@@ -234,6 +240,10 @@ def _sigmoid(given: maps.Sigmoid) -> Taken:
 def _pointwise(given: maps.Pointwise) -> Taken:
     function = Logistic() if given.function is maps.logistic else given.function
     if given.divisor is maps.row_sum:
+        positive = (maps.logistic, maps.relu, maps.squared_relu, maps.elu_plus_one, maps.second_order)
+        hint = "Of another function that is never negative: over_sum(function)."
+        names = ", ".join(one.__name__ for one in positive)
+        require(given.function in positive, "map", given, f"with a sum as divisor, one of {names}", hint)
         return Taken(over_sum(function))
     if given.divisor is None or given.divisor is maps.count:
         return Taken(pointwise(function), divisor=given.divisor and itself)
@@ -247,7 +257,7 @@ def _pointwise(given: maps.Pointwise) -> Taken:
     )
 
 
-def taken(given: RowMap | WeightMap) -> Taken:
+def taken(given: RowMap | WeightMap | maps.LearnedMap) -> Taken:
     """The block form of a map of the catalogue.
 
     Raises:

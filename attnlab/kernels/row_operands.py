@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from attnlab.kernels.blocks import pad_to
-from attnlab.kernels.row_blocks import Keys, Plan, Pulled, Rows, attend, keys_of_rows, pull_keys, pull_rows, rows_of_keys
+from attnlab.kernels.row_blocks import (
+    Keys,
+    Plan,
+    Pulled,
+    Rows,
+    attend,
+    keys_of_rows,
+    pull_keys,
+    pull_rows,
+    rows_of_keys,
+)
 
 
 class Heads(NamedTuple):
@@ -106,7 +115,9 @@ def _laid(heads: Heads, fixed: Fixed, row_axis: int, key_axis: int, mask: Any, m
         "delta": more.pop("delta", None),
     }
     keys = {"key_shift": heads.key_shift, "key_segment": fixed.key_segment}
-    laid = {name: along(x, row_axis) for name, x in rows.items()} | {name: along(x, key_axis) for name, x in keys.items()}
+    laid = {name: along(x, row_axis) for name, x in rows.items()} | {
+        name: along(x, key_axis) for name, x in keys.items()
+    }
     return Operands(heads.q, heads.k, heads.v, mask=mask, score=heads.score, **laid, **more)
 
 

@@ -32,11 +32,7 @@ def _cut_array(x: Array, axis: int, number: Any, size: int) -> Array:
 
 def visited(plan: Plan) -> int:
     """How many pairs of blocks a pass goes through."""
-    if plan.offset is None:
-        return plan.num_q * plan.num_k
-    with jax.ensure_compile_time_eval():
-        begin, end = keys_of_rows(plan, jnp.arange(plan.num_q, dtype=jnp.int32))
-        return int(jnp.sum(jnp.maximum(end - begin, 0)))
+    return sum(max(end - begin, 0) for begin, end in (keys_of_rows(plan, block) for block in range(plan.num_q)))
 
 
 def cost(plan: Plan, operands: Operands, results: Any, products: tuple[int, int]) -> pl.CostEstimate:
@@ -49,7 +45,13 @@ def cost(plan: Plan, operands: Operands, results: Any, products: tuple[int, int]
 
 
 def run(
-    engine: Engine, plan: Plan, one: Pass, operands: Operands, like: tuple[Any, ...], products: tuple[int, int], name: str
+    engine: Engine,
+    plan: Plan,
+    one: Pass,
+    operands: Operands,
+    like: tuple[Any, ...],
+    products: tuple[int, int],
+    name: str,
 ) -> tuple[Array, ...]:
     """`one` for every block of every head.
 
@@ -103,7 +105,9 @@ def _loops(plan: Plan, one: Pass, operands: Operands, like: tuple[Any, ...], by_
         return tuple(y.reshape(-1, y.shape[-1]) for y in found)
 
     common = Operands(*(None if x is None or x.shape[0] == 1 else 0 for x in operands))
-    single = Operands(*(x[0] if x is not None and axis is None else x for x, axis in zip(operands, common, strict=True)))
+    single = Operands(
+        *(x[0] if x is not None and axis is None else x for x, axis in zip(operands, common, strict=True))
+    )
     if all(axis is None for axis in common):
         found = tuple(y[None] for y in head(single))
     else:
