@@ -16,7 +16,8 @@ from attnlab.attention.pairwise import Rows, Tokens
 from attnlab.config import require
 from attnlab.kernels.call import BLOCKS, Blocks
 from attnlab.kernels.dispatch import Implementation, attention
-from attnlab.kernels.row_maps import capped, taken
+from attnlab.kernels.row_catalogue import taken
+from attnlab.kernels.row_maps import capped
 
 _PAIRS = "Logits that are no dot products are made for all pairs at once; use Weighted."
 _TWICE = "What is made from the finished weights of a row needs more than one pass over its keys; use Weighted."

@@ -14,7 +14,8 @@ from attnlab.attention.rows import WHOLE
 from attnlab.config import require
 from attnlab.kernels import implementations
 from attnlab.kernels.call import BLOCKS, Blocks, Call, checked, sigmoid_gate
-from attnlab.kernels.row_maps import SOFTMAX, RowMap, row_map_of
+from attnlab.kernels.row_catalogue import row_map_of
+from attnlab.kernels.row_maps import SOFTMAX, RowMap
 
 Implementation = Literal["map", "scan", "pallas", "interpret", "cudnn", "splash"]
 
@@ -141,7 +142,8 @@ def _call(q: Any, k: Any, v: Any, **options: Any) -> Call:
     require(isinstance(given["blocks"], Blocks), "blocks", given["blocks"], "Blocks(q, k)")
     if given["scale"] is None:
         given["scale"] = q.shape[-1] ** -0.5
-    return checked(Call(q, k, v, **given | {"map": row_map_of(given["map"])}))
+    given["map"] = row_map_of(given["map"])
+    return checked(Call(q, k, v, **given))
 
 
 def _not_for_cudnn(call: Call) -> str:

@@ -11,9 +11,9 @@ from jaxtyping import Array
 from attnlab.kernels.blocks import pad_to
 from attnlab.kernels.call import Call
 from attnlab.kernels.head_rows import apart, masks_of, together
-from attnlab.kernels.row_blocks import Plan
 from attnlab.kernels.row_gradient import Setting, attention
 from attnlab.kernels.row_operands import Fixed, Heads
+from attnlab.kernels.row_plan import Plan
 from attnlab.kernels.row_runs import Engine
 
 

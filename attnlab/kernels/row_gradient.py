@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from attnlab.kernels.row_blocks import Plan, slope
+from attnlab.kernels.row_blocks import slope
 from attnlab.kernels.row_operands import (
     Cut,
     Fixed,
@@ -23,6 +23,7 @@ from attnlab.kernels.row_operands import (
     padded,
     rows_back,
 )
+from attnlab.kernels.row_plan import Plan
 from attnlab.kernels.row_runs import Engine, run
 
 

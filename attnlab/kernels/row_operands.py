@@ -9,17 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from attnlab.kernels.blocks import pad_to
-from attnlab.kernels.row_blocks import (
-    Keys,
-    Plan,
-    Pulled,
-    Rows,
-    attend,
-    keys_of_rows,
-    pull_keys,
-    pull_rows,
-    rows_of_keys,
-)
+from attnlab.kernels.row_blocks import Keys, Pulled, Rows, attend, pull_keys, pull_rows
+from attnlab.kernels.row_plan import Plan, keys_of_rows, rows_of_keys
 
 
 class Heads(NamedTuple):

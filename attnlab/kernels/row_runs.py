@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array
 
-from attnlab.kernels.row_blocks import Plan, keys_of_rows
 from attnlab.kernels.row_operands import OF_ROWS, Operands
+from attnlab.kernels.row_plan import Plan, keys_of_rows
 
 Engine = Literal["pallas", "interpret", "scan"]
 Pass = Callable[[Plan, Operands, Array, Callable[..., Array]], tuple[Array, ...]]
