@@ -93,6 +93,7 @@ def kernels(heads: int = 8, length: int = 2048, head_dim: int = 64) -> Iterator[
         ("softmax", maps.SOFTMAX, {}),
         ("sink logit", maps.SOFTMAX, {"sink": jax.ShapeDtypeStruct((heads, 1), jnp.float32)}),
         ("sigmoid", maps.sigmoid(-log(length)), {}),
+        ("sigmoid by tanh", maps.sigmoid(-log(length), by_tanh=True), {}),
         ("lssa", maps.LSSA, {}),
         ("softpick", maps.SOFTPICK, {}),
         ("gated", maps.SOFTMAX, {"gate": tokens}),

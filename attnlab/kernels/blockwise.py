@@ -121,7 +121,7 @@ class OutputGate:
     combine: str
 
     def __call__(self, out: Array, score: Array) -> Array:
-        own = 0.5 + 0.5 * jnp.tanh(0.5 * score) if self.function is gates.sigmoid else self.function(score)
+        own = self.function(score)
         return out * own if self.combine == "multiply" else out + own
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -15,7 +16,7 @@ from attnlab.kernels.row_maps import SOFTMAX, RowMap
 
 def sigmoid_gate(out: Array, score: Array) -> Array:
     """`out sigmoid(score)`: the output gate G1 (2505.06708), elementwise."""
-    return out * (0.5 + 0.5 * jnp.tanh(0.5 * score))
+    return out * jax.lax.logistic(score)
 
 
 @dataclass(frozen=True)

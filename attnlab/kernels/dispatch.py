@@ -42,7 +42,7 @@ def attention(
     at: Int[HostOrDevice, " T"] | None = None,
     clock: tuple[Float[HostOrDevice, ...] | None, Float[HostOrDevice, ...] | None] | None = None,
     sink: Float[HostOrDevice, ...] | float | None = None,
-    gate: Float[Array, "*B H T E"] | None = None,
+    gate: Float[HostOrDevice, ...] | None = None,
     finish: Callable[[Array, Array], Array] = sigmoid_gate,
     blocks: Blocks = BLOCKS,
 ) -> Float[Array, "*B H T E"]:
@@ -67,7 +67,7 @@ def attention(
       clock: of queries, broadcastable to `[*B, H, T]`, and keys, to `[*B, G, U]`, or None: ALiBi, forgetting.
       sink: logit of a place without a value in every row, broadcastable to `[*B, H, T]`: 0 is softmax-off-by-one, a
         learned number per head `[H, 1]` a sink logit.
-      gate: what `finish` reads besides the output. finish: elementwise; by default `out sigmoid(gate)`, the gate G1.
+      gate: what `finish` reads besides the output, broadcastable to its shape. finish: elementwise; by default `out sigmoid(gate)`, the gate G1.
       blocks: sizes of the blocks.
 
     Raises:

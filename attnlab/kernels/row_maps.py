@@ -111,12 +111,20 @@ class Plain:
 
 @dataclass(frozen=True)
 class Logistic:
-    """`sigmoid(l + bias) = (1 + tanh((l + bias) / 2)) / 2`: one transcendental (FlashSigmoid, 2409.04431)."""
+    """`sigmoid(l + bias)`.
+
+    `by_tanh`: as `(1 + tanh((l + bias) / 2)) / 2`, one transcendental instead of two operations (FlashSigmoid,
+    2409.04431). It is right to 6e-8, and so a weight of `1 / n` only to `6e-8 n` of itself: with `bias = -log n` the
+    output of a row is off by up to 3e-5, 9e-5, 3e-4 of its norm at `n` = 512, 2048, 8192 in float32, without it by
+    1e-6 (measured on a CPU). In bfloat16 that does not matter.
+    """
 
     bias: float = 0.0
+    by_tanh: bool = False
 
     def __call__(self, logits: Array) -> Array:
-        return 0.5 + 0.5 * jnp.tanh(0.5 * (logits + self.bias))
+        shifted = logits + self.bias
+        return 0.5 + 0.5 * jnp.tanh(0.5 * shifted) if self.by_tanh else jax.lax.logistic(shifted)
 
 
 @dataclass(frozen=True)
@@ -198,9 +206,9 @@ def normalized(log_function: Callable[[Array], Array]) -> RowMap:
     return RowMap(Of(log_function), Of(log_function), log_function)
 
 
-def sigmoid(bias: float = 0.0) -> RowMap:
-    """`A_tu = sigmoid(l_tu + bias)`; 2409.04431 takes `bias = -log n`, `n` the length."""
-    return pointwise(Logistic(bias))
+def sigmoid(bias: float = 0.0, by_tanh: bool = False) -> RowMap:
+    """`A_tu = sigmoid(l_tu + bias)`; 2409.04431 takes `bias = -log n`, `n` the length. `by_tanh`: see `Logistic`."""
+    return pointwise(Logistic(bias, by_tanh))
 
 
 LSSA = normalized(log_softplus)

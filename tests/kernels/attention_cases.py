@@ -71,10 +71,10 @@ def second_order(logits: Any) -> Any:
 FULL = {"causal": False}
 CASES = {
     "softmax": Case(row_maps.SOFTMAX, jnp.exp, jnp.exp),
-    "everything": Case(
-        row_maps.SOFTMAX, jnp.exp, jnp.exp, options=FULL, extra=("sink", "gate", "clock"), mask=holes()
+    "everything": Case(row_maps.SOFTMAX, jnp.exp, jnp.exp, options=FULL, extra=("sink", "gate", "clock"), mask=holes()),
+    "sigmoid": Case(
+        row_maps.sigmoid(-log(LENGTH), by_tanh=True), lambda x: jax.nn.sigmoid(x - log(LENGTH)), None, 9, mask=padding()
     ),
-    "sigmoid": Case(row_maps.sigmoid(-log(LENGTH)), lambda x: jax.nn.sigmoid(x - log(LENGTH)), None, 9, mask=padding()),
     "lssa": Case(row_maps.LSSA, jax.nn.softplus, jax.nn.softplus, options=FULL, segments=True, mask=padding()),
     "softpick": Case(
         row_maps.SOFTPICK,
@@ -88,7 +88,9 @@ CASES = {
         row_maps.normalized(row_maps.LogLogistic()), jax.nn.sigmoid, jax.nn.sigmoid, extra=("clock",)
     ),
     "capped": Case(
-        row_maps.capped(row_maps.SOFTMAX, 2.0), lambda x: jnp.exp(2 * jnp.tanh(x / 2)), lambda x: jnp.exp(2 * jnp.tanh(x / 2))
+        row_maps.capped(row_maps.SOFTMAX, 2.0),
+        lambda x: jnp.exp(2 * jnp.tanh(x / 2)),
+        lambda x: jnp.exp(2 * jnp.tanh(x / 2)),
     ),
     "one's own": Case(CAUCHY, lambda x: 1 / (1 + x**2), lambda x: 1 / (1 + x**2), options={"scale": 0.7}),
 }
