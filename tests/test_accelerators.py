@@ -121,6 +121,7 @@ def own_kernels(heads: int = 2, length: int = 256, head_dim: int = 16) -> dict[s
     return {p.name.removesuffix(size): p for p in accelerators.kernels(heads, length, head_dim)}
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 def test_kernels_are_lowered_for_tpu_and_gpu() -> None:
     """By Mosaic and by Triton, where the kernel is one of Pallas, on a machine that has neither."""
     for name, program in own_kernels().items():
