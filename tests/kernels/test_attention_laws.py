@@ -20,8 +20,9 @@ REASON = "rounding of 6e-8 in logits and sums"
 def test_seeds_may_be_mapped() -> None:
     case = CASES["softpick"]
     draws = [arguments(case, seed) for seed in (0, 1)]
-    reason = "each is within 2e-6 of the definition; products of several matrices are summed in another order"
-    maps_over_seeds(by_kernel(case, "interpret"), draws, bound=4e-6, reason=reason, grad_argnums=WRT)
+    reason = "products of several matrices are summed in another order; twice what one may be off its definition"
+    bound = 2 * 4e-7 * case.amplified
+    maps_over_seeds(by_kernel(case, "interpret"), draws, bound=bound, reason=reason, grad_argnums=WRT)
 
 
 def test_hidden_keys_and_values_are_not_read() -> None:
