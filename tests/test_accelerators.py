@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from attnlab import accelerators, cli, training
+from attnlab import accelerators, cli, kernels, training
 from attnlab.accelerators.chips import Chip
 from attnlab.accelerators.count import count
 from attnlab.accelerators.programs import Program
@@ -165,3 +165,16 @@ def test_kernels_are_compiled_for_tpus() -> None:
             for chip in ("v5e", "v6e"):
                 found = accelerators.price(program, accelerators.chip(chip))
                 assert (found.state, found.why) == ("compiled", "")
+
+
+def test_short_sequences_are_compiled_for_tpus() -> None:
+    """One block that is shorter than the 128 lanes of a TPU, with a mask of pairs."""
+    pytest.importorskip("libtpu")
+    x, seen = shape(2, 40, 16), jax.ShapeDtypeStruct((40, 40), jnp.bool_)
+
+    def total(q, k, v, mask):
+        return jnp.sum(kernels.attention(q, k, v, mask=mask, implementation="pallas"))
+
+    program = Program("short", jax.grad(total, (0, 1, 2)), (x, x, x, seen))
+    found = accelerators.price(program, accelerators.chip("v5e"))
+    assert (found.state, found.why) == ("compiled", "")
