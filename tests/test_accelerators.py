@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from attnlab import accelerators, cli, training
+from attnlab import accelerators, cli, kernels, training
 from attnlab.accelerators.chips import Chip
 from attnlab.accelerators.count import count
 from attnlab.accelerators.programs import Program
@@ -116,14 +116,32 @@ def test_what_cannot_be_compiled_here_says_so() -> None:
         accelerators.price(program, accelerators.chip("h100"), compiled=True)
 
 
-@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
-@pytest.mark.parametrize("name", ["v5e", "h100"])
-def test_kernels_are_lowered(name) -> None:
-    for program in accelerators.kernels(heads=2, length=256, head_dim=16):
-        found = accelerators.price(program, accelerators.chip(name), compiled=False)
-        assert found.state == "lowered" and found.flops > 0
-        ends_when_done = program.name.startswith("local_linear")
-        assert ("flops" in found.least) == ends_when_done, "conjugate gradients end when they are done"
+def own_kernels(heads: int = 2, length: int = 256, head_dim: int = 16) -> dict[str, Program]:
+    size = f" H={heads} T={length} K={head_dim}"
+    return {p.name.removesuffix(size): p for p in accelerators.kernels(heads, length, head_dim)}
+
+
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+def test_kernels_are_lowered_for_tpu_and_gpu() -> None:
+    """By Mosaic and by Triton, where the kernel is one of Pallas, on a machine that has neither."""
+    for name, program in own_kernels().items():
+        for chip in ("v5e", "h100"):
+            found = accelerators.price(program, accelerators.chip(chip), compiled=False)
+            assert found.state == "lowered"
+            ends_when_it_is_done = name.startswith("local_linear_attention")
+            assert ("flops" in found.least) == ends_when_it_is_done
+
+
+def test_pallas_kernels_say_what_they_cost() -> None:
+    """Causal, two blocks of 128 rows: 3 of 4 pairs of blocks; 2, 3 and 4 products of K = E = 16 for each pair."""
+    pairs, programs = 2 * 3 * 128 * 128, own_kernels()
+    for name in ("softmax", "sigmoid", "gated"):
+        forward, gradient = (programs[f"attention {name}{part}"] for part in ("", ", gradient,"))
+        total = count(jax.make_jaxpr(forward.function)(*forward.shapes).jaxpr)
+        assert total.flops == pytest.approx(pairs * (2 * 2 * 16 + 1), rel=1e-3) and not total.open
+        total = count(jax.make_jaxpr(gradient.function)(*gradient.shapes).jaxpr)
+        # Besides the kernels, some operations for each of `3 H T K` numbers: below 1 % of this.
+        assert total.flops == pytest.approx(pairs * (2 * 9 * 16 + 3), rel=1e-2) and not total.open
 
 
 def test_compiled_for_a_tpu() -> None:
@@ -137,3 +155,26 @@ def test_compiled_for_a_tpu() -> None:
     huge = shape(2**17, 2**17)
     refused = accelerators.price(Program("huge", lambda a: a + 1, (huge,)), chip)
     assert refused.state == "refused" and refused.why
+
+
+def test_kernels_are_compiled_for_tpus() -> None:
+    """Where libtpu is installed: every Pallas kernel, forward and backward."""
+    pytest.importorskip("libtpu")
+    for program in own_kernels().values():
+        if program.name.startswith("attention"):
+            for chip in ("v5e", "v6e"):
+                found = accelerators.price(program, accelerators.chip(chip))
+                assert (found.state, found.why) == ("compiled", "")
+
+
+def test_short_sequences_are_compiled_for_tpus() -> None:
+    """One block that is shorter than the 128 lanes of a TPU, with a mask of pairs."""
+    pytest.importorskip("libtpu")
+    x, seen = shape(2, 40, 16), jax.ShapeDtypeStruct((40, 40), jnp.bool_)
+
+    def total(q, k, v, mask):
+        return jnp.sum(kernels.attention(q, k, v, mask=mask, implementation="pallas"))
+
+    program = Program("short", jax.grad(total, (0, 1, 2)), (x, x, x, seen))
+    found = accelerators.price(program, accelerators.chip("v5e"))
+    assert (found.state, found.why) == ("compiled", "")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ def kernels(heads: int = 8, length: int = 2048, head_dim: int = 64) -> Iterator[
         ("gated delta rule", own_kernels.delta_rule, 2),
     ):
         yield from _both(name, _outputs(function), (tokens,) * 3 + (per_token,) * numbers, size)
+    maps = own_kernels.row_maps
+    for name, row_map, extra in (
+        ("softmax", maps.SOFTMAX, {}),
+        ("sink logit", maps.SOFTMAX, {"sink": jax.ShapeDtypeStruct((heads, 1), jnp.float32)}),
+        ("sigmoid", maps.sigmoid(-log(length)), {}),
+        ("sigmoid by tanh", maps.sigmoid(-log(length), by_tanh=True), {}),
+        ("lssa", maps.LSSA, {}),
+        ("softpick", maps.SOFTPICK, {}),
+        ("gated", maps.SOFTMAX, {"gate": tokens}),
+    ):
+        yield from _both(f"attention {name}", _attention(row_map, *extra), (tokens,) * 3 + tuple(extra.values()), size)
 
 
 def _linear_attention(q: Any, k: Any, v: Any) -> Any:
@@ -107,6 +119,16 @@ def _linear_attention(q: Any, k: Any, v: Any) -> Any:
 def _outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     """Without the last state."""
     return lambda *args: function(*args)[0]
+
+
+def _attention(row_map: own_kernels.RowMap, *names: str) -> Callable[..., Any]:
+    """The Pallas kernel of a map, causal; `names` of what it takes after `q, k, v`."""
+
+    def call(q: Any, k: Any, v: Any, *extra: Any) -> Any:
+        more = dict(zip(names, extra, strict=True))
+        return own_kernels.attention(q, k, v, map=row_map, implementation="pallas", **more)
+
+    return call
 
 
 def _both(name: str, function: Callable[..., Any], shapes: tuple[Any, ...], size: str) -> Iterator[Program]:

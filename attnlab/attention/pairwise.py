@@ -46,6 +46,17 @@ class Pairwise:
         """What happens to each token by itself, at positions `at`; by default nothing."""
         return Tokens(q, k, v)
 
+    def prepared(self, params: Params, q: Array, k: Array, v: Array, x: Array | None) -> tuple[Tokens, Rows]:
+        """Prepared tokens of a whole sequence, and its rows; queries are the last positions."""
+        num_queries, num_keys = q.shape[-2], k.shape[-2]
+        at = jnp.arange(num_keys - num_queries, num_keys)
+        tokens = self.prepare(params, q, k, v, x, at)
+        clock = None
+        if tokens.tick is not None:
+            ticks = jnp.cumsum(tokens.tick, axis=-1)
+            clock = (ticks, ticks)
+        return tokens, Rows(x, at, clock)
+
     def mix(
         self,
         params: Params,
@@ -79,15 +90,8 @@ class Pairwise:
           x: what the layer reads at the queries; needed by mechanisms with gates, temperatures or decays of it.
           bias: added to the logits. view, site: see `attention.base`.
         """
-        num_queries, num_keys = q.shape[-2], k.shape[-2]
-        at = jnp.arange(num_keys - num_queries, num_keys)
-        tokens = self.prepare(params, q, k, v, x, at)
-        clock = None
-        if tokens.tick is not None:
-            ticks = jnp.cumsum(tokens.tick, axis=-1)
-            clock = (ticks, ticks)
-        rows = Rows(x, at, clock)
-        size = rows_at_once(q.shape, num_keys) if self.rows_apart and view == "parallel" else None
+        tokens, rows = self.prepared(params, q, k, v, x)
+        size = rows_at_once(q.shape, k.shape[-2]) if self.rows_apart and view == "parallel" else None
         if size is not None:
             return mix_by_rows(self.mix, params, tokens, rows, mask=mask, bias=bias, site=site, size=size)
         return self.mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)

@@ -25,6 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     use_all_cores()  # as the command line does, before jax is imported
     from tests.bench import (
+        blockwise,
         catalogue,
         chip_kernels,
         disk,
@@ -39,7 +40,8 @@ def main() -> int:
     )
     from tests.bench.result import describe_machine
 
-    groups = (startup, step, seeds, regression, catalogue, local_linear, chip_kernels, recall, editing, records, disk)
+    groups = (startup, step, seeds, regression, catalogue, local_linear, blockwise, chip_kernels, recall, editing)
+    groups += (records, disk)
     measures = {name: measure for group in groups for name, measure in group.MEASURES.items()}
     if options.list:
         for name, measure in measures.items():
