@@ -193,8 +193,8 @@ class Sites:
 
     def adopt(self, found: Any) -> None:
         """Take over what the sites of a nested function found."""
-        tape, kept = found
-        self.tape |= tape
+        tape, kept = found  # sorted by name on the way
+        self.tape |= {name: tape[name] for name in self._seen if name in tape}
         self._kept |= kept
 
     def finish(self) -> Tape:
