@@ -28,9 +28,6 @@ MORE_PARITY = {"gated_delta": known.gated_delta_net, "ssd": known.ssd, "softmax"
 BENCH = {"qlstm": known.qlstm, "qlstm_reversed": known.qlstm_reversed}
 
 
-LONG = 512  # positions from which a run makes its layers again for the gradient
-
-
 @dataclass(frozen=True)
 class Size:
     """Recall at one size: task, `D`, steps, sequences per step, AdamW's rate."""
@@ -54,7 +51,6 @@ class Size:
             norm="rmsnorm",
             short_conv=4,
             mechanism=mechanism,
-            remat="layers" if self.task.length >= LONG else "none",
         )
         return Experiment(self.task, model, adamw(self.learning_rate), self.steps, self.batch_size)
 
