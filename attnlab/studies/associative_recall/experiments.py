@@ -85,9 +85,6 @@ PAIRS = (4, 8, 12, 16)
 LATER = ("taylor", "gated_delta")  # only at evening: the dearest two
 
 
-LONG = 512  # positions from which a published run makes its layers again for the gradient
-
-
 def experiments(preset: str) -> dict[str, Experiment]:
     """The runs of a preset by name."""
     if preset == "smoke":
@@ -119,7 +116,7 @@ def published() -> dict[str, Experiment]:
             task = tt.MQAR.figure_2(length)
             model = Transformer(
                 task.vocab_size, length, num_layers=2, width=width, no_mlp=(0, 1), tie_embeddings=True,
-                init_kind="normal", embed_std=0.02, remat="layers" if length >= LONG else "none",
+                init_kind="normal", embed_std=0.02,
             )  # fmt: skip
             e = Experiment(task, model, adamw(2.2e-3, weight_decay=0.1), 64 * 100_000 // batch, batch)
             found[f"attention_T{length}_D{width}"] = e
