@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from attnlab.report.quick import show
     from attnlab.studies.compare import compare
     from attnlab.studies.sweep import resume_sweep, sweep
-    from attnlab.training import Cell, Run, adam, adamw, at, every, grid, log_spaced, params, resume, run, sgd
+    from attnlab.training import (
+        Cell,
+        Run,
+        adam,
+        adamw,
+        at,
+        every,
+        grid,
+        log_spaced,
+        params,
+        precision,
+        resume,
+        run,
+        sgd,
+    )
     from attnlab.trajectory import open, verify
 
 __version__ = "0.1.0"
@@ -30,7 +44,8 @@ _HOMES = {
     "attnlab.studies.compare": ("compare",),
     "attnlab.studies.sweep": ("resume_sweep", "sweep"),
     "attnlab.training": (
-        *("Cell", "Run", "adam", "adamw", "at", "every", "grid", "log_spaced", "params", "resume", "run", "sgd"),
+        *("Cell", "Run", "adam", "adamw", "at", "every", "grid"),
+        *("log_spaced", "params", "precision", "resume", "run", "sgd"),
     ),
     "attnlab.trajectory": ("open", "verify"),
 }
@@ -54,6 +69,7 @@ __all__ = [
     "log_spaced",
     "open",
     "params",
+    "precision",
     "report",
     "resume",
     "resume_sweep",

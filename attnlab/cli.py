@@ -84,6 +84,8 @@ class Reproduce:
     """Number of seeds, in place of the preset's."""
     first_seed: int = 0
     """The first of them: 100 tests the claims on seeds 100, 101, ... that nobody has looked at."""
+    precision: str = "full"
+    """full, highest (exact products, on a TPU) or bfloat16 (transformers only)."""
     only: tuple[str, ...] = ()
     """Claims to check (ids or their beginnings, e.g. A16); default: all of the preset."""
     expect: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ class Reproduce:
         self.hosts.join(seeds)
         from attnlab.studies.reproduce import reproduce
 
-        options = {n: getattr(self, n) for n in ("path", "seeds", "first_seed", "only")}
+        options = {n: getattr(self, n) for n in ("path", "seeds", "first_seed", "precision", "only")}
         options["expect"] = expect
         return _tell(study, reproduce(study, self.preset, say=_say, **options))
 
@@ -117,6 +119,10 @@ class Train:
     """Number of seeds."""
     batch_size: int = 64
     """Sequences per update."""
+    precision: str = "full"
+    """full, highest (exact products: theory on a TPU) or bfloat16 (narrow activations, float32 sums)."""
+    remat: str | None = None
+    """What the gradient makes again and does not keep: none, attention or layers (long sequences)."""
     snapshots: int = 50
     """Times at which parameters, sink measures and attention maps are recorded, evenly in log step."""
     path: Path | None = None
@@ -154,10 +160,12 @@ class Compare:
     """Sequences per update."""
     learning_rate: float = 1e-3
     """Of AdamW."""
+    precision: str = "full"
+    """full, highest or bfloat16."""
     set: tuple[str, ...] = ()
     """Settings of the task, field=value: --set num_pairs=8 length=48."""
     model: tuple[str, ...] = ()
-    """Settings of the transformer, field=value: --model num_layers=2 positions=none short_conv=4."""
+    """Settings of the transformer, field=value: --model num_layers=2 positions=none remat=layers."""
     path: Path | None = None
     """Folder for runs, table and pictures; must not exist. Default: a new one under runs/."""
     hosts: Hosts = dataclasses.field(default_factory=HostOptions)
@@ -168,9 +176,11 @@ class Compare:
         task, chosen = task_called(self.task, self.set), mechanisms_called(self.mechanisms)
         self.hosts.join(self.seeds)
         from attnlab.studies.compare import compare
+        from attnlab.training.precision import called
 
+        precision = called(self.precision)
         options = {n: getattr(self, n) for n in ("seeds", "steps", "batch_size", "learning_rate", "path")}
-        found = compare(task, chosen, **options, say=_say, **pairs("--model", self.model))
+        found = compare(task, chosen, **options, precision=precision, say=_say, **pairs("--model", self.model))
         print(task.describe())
         print(found)
         print(f"median (range over {self.seeds} seeds); pictures: {found.path}/comparison.png, losses.png")
@@ -193,6 +203,8 @@ class Sweep:
     """Updates."""
     batch_size: int = 32
     """Sequences per update."""
+    precision: str = "full"
+    """full, highest or bfloat16."""
     set: tuple[str, ...] = ()
     """Settings of the task, field=value, or several values to sweep: --set num_pairs=4,8 length=48."""
     model: tuple[str, ...] = ()
@@ -205,7 +217,10 @@ class Sweep:
         from attnlab.studies.sweep import cells_called, entries_called, sweep
 
         self.hosts.join(entries_called(self.mechanisms, self.learning_rates, self.seeds))
+        from attnlab.training.precision import called
+
         common = {n: getattr(self, n) for n in ("steps", "seeds", "batch_size")}
+        common["precision"] = called(self.precision)
         cells = cells_called(self.task, self.mechanisms, self.learning_rates, self.set, self.model, **common)
         return _tell_sweep(sweep(cells, path=self.path, say=_say))
 
@@ -224,6 +239,10 @@ class Programs:
     """Only programs whose name contains this."""
     kernels: bool = True
     """Whether the kernels are priced, too."""
+    precision: str = "full"
+    """Of the runs: full, highest or bfloat16."""
+    remat: str | None = None
+    """Of the runs, in place of the preset's: none, attention or layers. Runs without a choice are left out."""
     lower: bool = False
     """Lower only, compile nothing."""
     json: Path | None = None
@@ -235,9 +254,11 @@ class Programs:
         from rich.table import Table
 
         from attnlab import accelerators
+        from attnlab.training.precision import called
 
         targets = [accelerators.chip(name) for name in self.chips]
-        steps = accelerators.paper_steps(self.preset, self.study)
+        policies: Any = {"precision": called(self.precision), "remat": self.remat}
+        steps = accelerators.paper_steps(self.preset, self.study, **policies)
         own = accelerators.kernels() if self.kernels and self.study is None else ()
         found = []
         for program in (p for p in itertools.chain(steps, own) if self.only in p.name):

@@ -177,6 +177,26 @@ class Sites:
         """The sites whose names begin with `place.`, called by what follows."""
         return Place(self, place)
 
+    def nested(self) -> Sites:
+        """The same readers and edits, for a function whose values leave it only as results (`rematerialised`)."""
+        return self._sharing(Sites(self._read, self._edits, self._inputs))
+
+    def _sharing(self, inner: Sites) -> Sites:
+        """`inner`, with the notes of these sites on names and a copy of what they kept."""
+        inner._used, inner._seen, inner._lacking = self._used, self._seen, self._lacking
+        inner._kept = dict(self._kept)
+        return inner
+
+    def found(self) -> Any:
+        """What was read and kept, as a pytree."""
+        return self.tape, self._kept
+
+    def adopt(self, found: Any) -> None:
+        """Take over what the sites of a nested function found."""
+        tape, kept = found  # sorted by name on the way
+        self.tape |= {name: tape[name] for name in self._seen if name in tape}
+        self._kept |= kept
+
     def finish(self) -> Tape:
         """The tape. Raises `SiteError` for a pattern that met no site."""
         for pattern in (*self._read, *(e.site for e in self._edits)):
@@ -205,6 +225,30 @@ class Place:
 
     def lack(self, name: str, why: str) -> None:
         self._sites.lack(f"{self._place}.{name}", why)
+
+    def nested(self) -> Place:
+        return Place(self._sites.nested(), self._place)
+
+    def found(self) -> Any:
+        return self._sites.found()
+
+    def adopt(self, found: Any) -> None:
+        self._sites.adopt(found)
+
+
+def rematerialised(sites: Any, run: Callable[..., Any], *args: Any) -> Any:
+    """`run(sites, *args)`, of which a gradient keeps the arguments and the results and makes all else again.
+
+    Activations that are read come out of it, edits hold in it. `sites`: a `Sites` or a `Place`.
+    """
+
+    def alone(*args: Any) -> Any:
+        inside = sites.nested()
+        return run(inside, *args), inside.found()
+
+    result, found = jax.checkpoint(alone)(*args)
+    sites.adopt(found)
+    return result
 
 
 def names(apply: Callable[..., Any], *args: Any) -> list[str]:

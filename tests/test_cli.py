@@ -132,6 +132,9 @@ def test_unknown_names(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     for arguments, told in (
         (["reproduce", "active-dormat"], "active-dormant"),
         (["reproduce", "active-dormant", "--preset", "huge"], "laptop"),
+        (["reproduce", "active-dormant", "--precision", "half"], "full | bfloat16 | highest"),
+        (["compare", "--task", "mqar", "--mechanisms", "softmax", "--precision", "half"], "full | bfloat16 | highest"),
+        (["run", "--precision", "half"], "full | bfloat16 | highest"),
         (["reproduce", "active-dormant", "--only", "B7"], "A16.backcopy"),
         (["reproduce", "active-dormant", "--expect", "A16.backcopy"], "ID=LO:HI"),
         (["reproduce", "active-dormant", "--expect", "A99=0:1"], "A99"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import log
 from pathlib import Path
@@ -19,8 +19,11 @@ import jax.numpy as jnp
 
 from attnlab import kernels as own_kernels
 from attnlab.attention.scan import Steps
+from attnlab.models import Transformer
+from attnlab.models.base import Remat
 from attnlab.training import losses
 from attnlab.training.devices import place
+from attnlab.training.precision import Precision, full
 from attnlab.training.program import lift, make_step
 from attnlab.training.session import Session
 from attnlab.training.settings import RunConfig
@@ -39,17 +42,27 @@ def training_step(name: str, config: RunConfig) -> Program:
     """One update of all seeds of a run, together (`vmap`), whole batches."""
     seeds = len(config.seeds)
     session = Session(config, place(seeds, config.model, "vmap", jax.devices()[:1]))
-    step = make_step(config.task, config.model, config.loss, config.batch_size, None)
+    step = make_step(config.task, config.computed, config.loss, config.batch_size, None)
     arguments = session.optimizer, session.roots, session.edits, session.state_like()
-    return Program(name, lift(step, "vmap", (True, True, False, True)), _shapes(arguments))
+    update = lift(step, "vmap", (True, True, False, True))
+
+    def training_step(*args: Any) -> Any:
+        with config.precision.scope():
+            return update(*args)
+
+    return Program(name, training_step, _shapes(arguments))
 
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def paper_steps(preset: str = "paper", study: str | None = None) -> Iterator[Program]:
+def paper_steps(
+    preset: str = "paper", study: str | None = None, precision: Precision = full, remat: Remat | None = None
+) -> Iterator[Program]:
     """The step of every run of a preset, of every study that has it (or of one), `study/run`.
+
+    With another `precision` or `remat` than the preset's, the runs whose models can be computed so.
 
     Raises:
       ConfigError: an unknown study, or one without this preset.
@@ -66,7 +79,9 @@ def paper_steps(preset: str = "paper", study: str | None = None) -> Iterator[Pro
         with tempfile.TemporaryDirectory() as folder:  # a lab writes nothing there until it trains
             lab = one.open_lab(Path(folder), preset, seeds, False, lambda _: None, 0)
         for name, e in lab.experiments.items():
-            yield training_step(f"{one.name}/{name}", config_of(e, seeds))
+            config = config_of(e, seeds)
+            if (precision.compute == "params" and remat is None) or isinstance(config.model, Transformer):
+                yield training_step(f"{one.name}/{name}", replace(config, precision=precision, remat=remat))
 
 
 def config_of(experiment: Any, seeds: int = 1) -> RunConfig:

@@ -17,6 +17,7 @@ from jaxtyping import Array
 from attnlab.attention.base import AttentionOutput, Dims, Params, View, WeightMap, init_slots, no_params
 from attnlab.attention.columns import Columns
 from attnlab.attention.maps import SOFTMAX, LearnedMap
+from attnlab.attention.narrow import is_narrow, product, wide_product, widen
 from attnlab.attention.pairwise import Pairwise, Rows, Tokens
 
 
@@ -70,6 +71,8 @@ class Weighted(Pairwise):
     `l_tu = cap(temper_t score(q_t, k_u) + clock_t - clock_u + bias_tu)`, `score = scale q_t . k_u` by default. Every
     slot works row by row: a row knows all keys and no other row.
 
+    Of bfloat16 tokens the logits and all up to the weights are float32; the values are then mixed by bfloat16 weights.
+
     Attributes:
       name: what tables and plots call it.
       map: from logits to weights (`attnlab.attention.maps`, `attnlab.attention.simplex`), or one with parameters.
@@ -98,6 +101,12 @@ class Weighted(Pairwise):
     def rows_apart(self) -> bool:
         return type(self).mix is Weighted.mix  # a subclass that mixes otherwise says so itself
 
+    @property
+    def reads_narrow(self) -> bool:
+        """Whether it loses nothing but their rounding with bfloat16 tokens: no slot but the map works on them."""
+        slots = (self.tokens, self.score, self.temper, self.post)
+        return type(self).mix is Weighted.mix and all(slot is None for slot in slots)
+
     def init(self, key, dims: Dims) -> Params:
         """The parameters of all slots, side by side in one dict."""
         learned_map = self.map if isinstance(self.map, LearnedMap) else None
@@ -122,10 +131,12 @@ class Weighted(Pairwise):
         q, k, v, _ = tokens
         num_keys = k.shape[-2]
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
-        if self.score is None:
-            logits = (scale * q) @ jnp.swapaxes(k, -1, -2)
+        if self.score is not None:
+            logits = widen(self.score(params, tokens, scale, rows.at))
+        elif is_narrow(q):  # scaled after the product, where it rounds nothing
+            logits = scale * wide_product(q, jnp.swapaxes(k, -1, -2))
         else:
-            logits = self.score(params, tokens, scale, rows.at)
+            logits = (scale * q) @ jnp.swapaxes(k, -1, -2)
         visible = jnp.ones(logits.shape[-2:], bool) if mask is None else jnp.asarray(mask)
         count = jnp.sum(visible, axis=-1, keepdims=True).astype(logits.dtype)
         if self.temper is not None:
@@ -141,16 +152,18 @@ class Weighted(Pairwise):
         if self.columns is None:
             full = weigh(logits, visible)
         else:
-            extra = self.columns.logits(params, q, scale)
+            extra = self.columns.logits(params, widen(q), scale)
             seen = jnp.ones((*visible.shape[:-1], extra.shape[-1]), bool)
             full = weigh(jnp.concatenate([logits, extra], axis=-1), jnp.concatenate([visible, seen], axis=-1))
         weights = full[..., :num_keys]
         if self.post is not None:
             weights = self.post(params, weights, Seen(logits, visible, count, tokens, rows))
+        if is_narrow(v):
+            weights = weights.astype(v.dtype)
         weights = site("weights", weights)
-        out = weights @ v
+        out = product(weights, v)
         if self.value_bias:
-            out = out + params["value_bias"][:, None, :].astype(out.dtype)
+            out = (widen(out) + params["value_bias"][:, None, :].astype(logits.dtype)).astype(out.dtype)
         if self.columns is None:
             return AttentionOutput(out, weights if view == "map" else None)
         null = full[..., num_keys:]
@@ -159,7 +172,7 @@ class Weighted(Pairwise):
         if (values := self.columns.values(params)) is not None:
             # An edit acts on the mass of all columns; each takes an equal share of the change (0 without an edit).
             null = null + ((mass - total) / null.shape[-1])[..., None]
-            out = out + null @ values.astype(out.dtype)
+            out = (widen(out) + null @ values.astype(null.dtype)).astype(out.dtype)
         return AttentionOutput(out, weights if view == "map" else None, mass)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from attnlab.attention import Dims, Mechanism
 from attnlab.attention.base import HostOrDevice, SiteFn, no_site
+from attnlab.attention.narrow import is_narrow, widen
 from attnlab.config import require
 from attnlab.models.layers import (
     InitKind,
@@ -23,6 +24,7 @@ from attnlab.models.layers import (
     norm,
     rotate,
 )
+from attnlab.tape import rematerialised
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def causal_conv(x: Float[Array, "*B H T K"], taps: Float[Array, "W H K"]) -> Flo
     for back in range(min(taps.shape[0], num)):
         moved = jnp.pad(x[..., : num - back, :], [(0, 0)] * (x.ndim - 2) + [(back, 0), (0, 0)])
         total = total + taps[back][:, None, :] * moved
-    return jax.nn.silu(total)
+    return jax.nn.silu(total).astype(x.dtype)
 
 
 def attend(
@@ -97,10 +99,13 @@ def attend(
     options: AttentionOptions = PLAIN,
     qk_from: Float[Array, "*C T D"] | None = None,
     site: SiteFn = no_site,
+    remat: bool = False,
 ) -> Float[Array, "*B T D"]:
     """A whole attention layer: project, convolve, rotate or bias by position, mix by `mechanism`, join the heads.
 
     Queries and keys are read from `qk_from` if given (another stream, with or without batch axes), else from `x`.
+    With `remat` the gradient keeps `q, k, v` and what the heads read out, and makes the map again (`site` must then be
+    a `tape.Place`). Of a bfloat16 stream, mechanisms that do not say `reads_narrow` are computed in float32.
     Sites: `in`, `q`, `k`, `v`, those of the mechanism, `head_out`, `out`.
     """
     x = site("in", x)
@@ -109,7 +114,7 @@ def attend(
     else:
         q, k = _project(params, ("query", "key"), qk_from)
         (v,) = _project(params, ("value",), x)
-        q, k = jnp.broadcast_to(q, v.shape), jnp.broadcast_to(k, v.shape)
+        q, k = (jnp.broadcast_to(widen(y), v.shape).astype(v.dtype) for y in (q, k))  # its gradient adds in float32
     if options.short_conv is not None:
         q, k, v = (causal_conv(y, params["conv"][n]) for y, n in ((q, "query"), (k, "key"), (v, "value")))
     if options.qk_norm != "none":
@@ -120,19 +125,26 @@ def attend(
     if options.positions == "rope":
         q, k = rotate(q, jnp.arange(num)), rotate(k, jnp.arange(num))
     elif options.positions == "alibi":
-        bias = jnp.asarray(alibi_bias(q.shape[-3], num), x.dtype)
+        bias = jnp.asarray(alibi_bias(q.shape[-3], num), jnp.promote_types(x.dtype, jnp.float32))
     q, k, v = site("q", q), site("k", k), site("v", v)
     # A snapshot read from disk has no entry for a mechanism without parameters.
     own = params.get("mechanism", {})
-    result = mechanism.apply(own, q, k, v, x=x, mask=mask, bias=bias, site=site)
-    head_out = result.out
+    read = (q, k, v, x)
+    if is_narrow(x) and not getattr(mechanism, "reads_narrow", False):
+        read = tuple(map(widen, read))
+
+    def mix(site: SiteFn, own: Any, q: Array, k: Array, v: Array, x: Array) -> Array:
+        return mechanism.apply(own, q, k, v, x=x, mask=mask, bias=bias, site=site).out
+
+    head_out = rematerialised(site, mix, own, *read) if remat else mix(site, own, *read)
+    head_out = head_out.astype(x.dtype)
     if options.head_norm != "none":
         head_out = norm(options.head_norm, params["head_norm"], head_out, options.norm_eps)
     head_out = site("head_out", head_out)
     joined = jnp.swapaxes(head_out, -2, -3).reshape(*x.shape[:-1], -1)
     out = linear(joined, params["output"].reshape(joined.shape[-1], -1))
     finish = getattr(mechanism, "finish", None)  # a gate behind the output matrix
-    return site("out", out if finish is None else finish(own, out, x, site=site))
+    return site("out", out if finish is None else finish(own, out, x, site=site).astype(x.dtype))
 
 
 def _project(params: dict[str, Any], names: tuple[str, ...], x: Array) -> list[Array]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, Self
 
 from jaxtyping import Array, Float
 
+from attnlab.config import ConfigError
 from attnlab.tape import Edit, Sites, Tape
 
 Params = dict[str, Any]
+Compute = Literal["params", "bfloat16"]
+"""dtype of activations and of what matrix products multiply: that of the parameters, or bfloat16."""
+Remat = Literal["none", "attention", "layers"]
+"""What a gradient makes again in place of keeping it: nothing; what is between queries, keys, values and what the heads
+read out; all within a layer."""
 
 
 class Model:
@@ -35,3 +41,17 @@ class Model:
         """
         sites = Sites(tape, edits, inputs)
         return self.forward(params, inputs, sites), sites.finish()
+
+    def computed(self, compute: Compute, remat: Remat | None = None) -> Self:
+        """The same function of the same parameters, otherwise computed; `remat=None` leaves that as it is.
+
+        Raises:
+          ConfigError: a model without a choice.
+        """
+        if compute == "params" and remat in (None, "none"):
+            return self
+        raise ConfigError(
+            f"precision, remat: got {compute!r}, {remat!r} for {type(self).__name__}, which is computed in one way "
+            "only; allowed is precision.full or precision.highest, and remat=None. Transformer has a choice; a model "
+            "of your own has it with a method computed(compute, remat)."
+        )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 from jaxtyping import Array, Key
 
-from attnlab.models.base import Model, Params
+from attnlab.models.base import Compute, Model, Params, Remat
 from attnlab.tape import Edit, Place, Sites, Tape
 
 
@@ -36,6 +36,17 @@ class _Both(Sites):
 
     def at(self, place: str) -> Place:
         return Place(self, place)
+
+    def nested(self) -> Sites:
+        return self._sharing(_Both(self._outer.nested(), self._read))
+
+    def found(self) -> Any:
+        return super().found(), self._outer.found()
+
+    def adopt(self, found: Any) -> None:
+        ours, theirs = found
+        super().adopt(ours)
+        self._outer.adopt(theirs)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,10 @@ class Tapped(Model):
         """As `Model.apply`: `(what forward gives, tape)`."""
         sites = Sites(tape, edits, inputs)
         return self.forward(params, inputs, sites), sites.finish()
+
+    def computed(self, compute: Compute, remat: Remat | None = None) -> Tapped:
+        """With the model so computed."""
+        return replace(self, model=self.model.computed(compute, remat))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "model":

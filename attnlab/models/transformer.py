@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 import jax
@@ -13,7 +13,7 @@ from attnlab.attention import Dims, Mechanism, causal_mask, softmax
 from attnlab.attention.base import undecayed
 from attnlab.config import require
 from attnlab.models.attention_layer import AttentionOptions, attend, gated_mlp, init_attention, init_gated_mlp
-from attnlab.models.base import Model, Params
+from attnlab.models.base import Compute, Model, Params, Remat
 from attnlab.models.factored import Factored
 from attnlab.models.layers import (
     Draw,
@@ -28,7 +28,7 @@ from attnlab.models.layers import (
     sinusoidal,
 )
 from attnlab.models.streams import FixedStream, QKSource, RandomStream, StaticEmbedding
-from attnlab.tape import Place, Sites
+from attnlab.tape import Place, Sites, rematerialised
 
 Activation = Literal["relu", "gelu", "silu", "linear"]
 NormPlace = Literal["pre", "post"]
@@ -41,6 +41,8 @@ _CHOICES = {
     "qk_norm": NormKind,
     "head_norm": NormKind,
     "output_norm": NormKind,
+    "compute": Compute,
+    "remat": Remat,
 }
 _ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "linear": lambda h: h}
 _OPTIONAL = ("vocab_size", "input_dim", "output_dim", "head_dim", "mlp_width", "window", "short_conv")
@@ -81,6 +83,10 @@ class Transformer(Model):
       tie_embeddings: output matrix = token embedding transposed.
       init_kind, init_std, embed_std: kind of initial values of matrices, their std if `normal`, std of embeddings.
       norm_eps: epsilon of the norms.
+      compute: dtype of the residual stream and of what matrix products multiply: that of the parameters, or `bfloat16`.
+        Then the embedding, norms, logits (of attention and of the output) and maps are float32 all the same, sums in
+        products too, and mechanisms with slots of their own or a recurrence are float32 as a whole.
+      remat: what a gradient makes again and does not keep: `none`, `attention`, `layers` (`models.base.Remat`).
     """
 
     vocab_size: int | None = None
@@ -114,6 +120,8 @@ class Transformer(Model):
     head_norm: NormKind = "none"
     output_norm: NormKind = "none"
     registers: int = 0
+    compute: Compute = "params"
+    remat: Remat = "none"
 
     def __post_init__(self):
         for name in (*_PER_LAYER, *_LAYERS):
@@ -266,20 +274,36 @@ class Transformer(Model):
         with `output_dim` called `prediction`.
         Shapes: `q, k, v, head_out [*B, H, T, K]`, attention `logits, weights [*B, H, T, U]`, the rest `[*B, T, D]`.
         """
-        x = sites("embed", self._begin(params["embed"], self._embed(params["embed"], inputs)))
+        x = sites("embed", self._narrowed(self._begin(params["embed"], self._embed(params["embed"], inputs))))
         streams = self._streams(params["embed"], x)
         for layer in range(self.num_layers):
             block, source = params["blocks"][str(layer)], self.qk_source_of(layer)
-            x = self._block(layer, block, x, sites, None if source is None else streams[source])
+            x = self._layer(layer, block, x, sites, None if source is None else streams[source])
             # A second stream goes through the same block, unseen, with its own queries, keys and values.
             for other in streams.keys() - {StaticEmbedding()}:
-                streams[other] = self._block(layer, block, streams[other], Sites())
+                streams[other] = self._layer(layer, block, streams[other], Sites())
         x = x[..., self.registers :, :]
         if self.final_norm:
             x = norm(self.norm, params["final_norm"], x, self.norm_eps)
         x = sites("final", x)
         out = params["embed"]["token"].T if self.tie_embeddings else params["unembed"]
-        return sites("logits" if self.output_dim is None else "prediction", linear(x, out))
+        return sites("logits" if self.output_dim is None else "prediction", linear(x, out, wide=True))
+
+    def computed(self, compute: Compute, remat: Remat | None = None) -> Transformer:
+        """The same function of the same parameters, otherwise computed (`compute="params"`, None: as it is)."""
+        return replace(
+            self,
+            compute=self.compute if compute == "params" else compute,
+            remat=self.remat if remat is None else remat,
+        )
+
+    def _narrowed(self, x: Array) -> Array:
+        """What enters the residual stream; up to here all is in the parameters' dtype."""
+        return x.astype(self.compute) if self._narrow else x
+
+    @property
+    def _narrow(self) -> bool:
+        return self.compute != "params"
 
     def _begin(self, params: Params, x: Array) -> Array:
         """Registers before the embedded sequence, then positions added."""
@@ -299,7 +323,9 @@ class Transformer(Model):
         for source in {self.qk_source_of(layer) for layer in range(self.num_layers)} - {None}:
             if isinstance(source, RandomStream | FixedStream):
                 start = source.start(params.get("token"), x.shape[-2] - self.registers, self.width)
-                found[source] = self._begin(params, start.astype(x.dtype))
+                found[source] = self._narrowed(
+                    self._begin(params, start.astype(start.dtype if self._narrow else x.dtype))
+                )
             elif source is not None:
                 found[source] = x
         return found
@@ -317,6 +343,16 @@ class Transformer(Model):
         width = inputs.shape[-1]
         require(width == self.input_dim, "inputs", f"vectors of width {width}", f"input_dim={self.input_dim}")
         return linear(inputs, params["input"]) + params["bias"]
+
+    def _layer(self, layer: int, block: Params, x: Array, sites: Sites, qk_stream: Array | None = None) -> Array:
+        """A block, made again for the gradient if `remat` says so."""
+
+        def run(sites: Sites, block: Params, x: Array, qk_stream: Array | None) -> Array:
+            return self._block(layer, block, x, sites, qk_stream)
+
+        if self.remat == "layers":
+            return rematerialised(sites, run, block, x, qk_stream)
+        return run(sites, block, x, qk_stream)
 
     def _block(self, layer: int, block: Params, x: Array, sites: Sites, qk_stream: Array | None = None) -> Array:
         for part, run in (("attn", self._attention), ("mlp", self._mlp)):
@@ -349,6 +385,7 @@ class Transformer(Model):
             options=self.attention_options,
             qk_from=qk_from,
             site=place,
+            remat=self.remat == "attention",
         )
 
     def _mlp(self, layer: int, params: Params, x: Array, place: Place, qk_from: Array | None) -> Array:

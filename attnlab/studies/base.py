@@ -88,7 +88,7 @@ class Study:
       title, reference: the paper.
       presets: sizes, smallest first.
       checks: the table of claims.
-      open_lab: `(folder, preset, seeds, progress, say, first_seed) -> lab`; imports the heavy parts.
+      open_lab: `(folder, preset, seeds, progress, say, first_seed, precision) -> lab`; imports the heavy parts.
       figures: `lab -> {file name: (caption, figure)}`.
       scrubbers: `lab -> {heading: Scrubber}`.
       notes: what a reader must know, in the report's light markup.

@@ -22,6 +22,7 @@ from attnlab.studies.measured_lab import MeasuredLab
 from attnlab.studies.measures import plateau_of
 from attnlab.studies.reproduce import new_folder
 from attnlab.training import adamw
+from attnlab.training.precision import Precision, full
 
 COLUMNS = {
     "loss": "loss on fresh sequences",
@@ -81,6 +82,7 @@ def compare(
     steps: int = 1000,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
+    precision: Precision = full,
     plateau: float | None = None,
     path: str | Path | None = None,
     progress: bool | None = None,
@@ -92,7 +94,7 @@ def compare(
     Args:
       task: see `toy_tasks.base.Task`; with `oracle` and a plateau the table says more.
       mechanisms: of `attnlab.attention`, or your own (ten lines, `attention.from_weights`).
-      seeds, steps, batch_size, learning_rate: of the training (AdamW).
+      seeds, steps, batch_size, learning_rate, precision: of the training (AdamW).
       plateau: height of the loss before the mechanism is used; default: the task's highest `plateaus`, or `log V`.
       path: folder for runs, table and picture; must not exist. Default: a new one under `runs/`.
       model: options of `Transformer`: num_layers, width, positions, short_conv, head_norm, ...
@@ -110,7 +112,7 @@ def compare(
     if path is not None:
         require(not hosts.lead(Path(path).exists), "path", str(path), "a folder that does not exist")
     folder = new_folder(path, "compare", {})
-    lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None))
+    lab = MeasuredLab(_Source(runs), folder, "compare", seeds, progress, say or (lambda text: None), 0, precision)
     level = plateau_of(task) if plateau is None else plateau
     values = {name: {c: tuple(map(float, v)) for c, v in _measure(lab, name, level).items()} for name in names}
     found = Comparison(task, runs[names[0]].model, values, folder)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from attnlab import hosts, training
 from attnlab.training.optimizers import Optimizer
+from attnlab.training.precision import Precision, full
 
 
 class Experiment(Protocol):
@@ -49,6 +50,7 @@ class Runs:
       folder, preset, seeds: where, which size, how many seeds.
       first_seed: they are `first_seed, first_seed + 1, ...`: initial parameters, batches of training. What is
         measured afterwards on fresh sequences, and what needs no training, is the same whatever the seeds.
+      precision: in which they are trained.
       experiments: what the preset trains, by name.
       training_seconds: time spent in training so far (so that a claim's own time can be told from it).
     """
@@ -62,8 +64,10 @@ class Runs:
         progress: bool | None,
         say: Callable[[str], None],
         first_seed: int = 0,
+        precision: Precision = full,
     ):
         self.folder, self.preset, self.seeds, self.first_seed = folder, preset, seeds, first_seed
+        self.precision = precision
         self._progress, self._say = progress, say
         self.training_seconds = 0.0
         self.experiments = dict(experiments)
@@ -96,6 +100,7 @@ class Runs:
                 seeds=range(self.first_seed, self.first_seed + number),
                 batch_size=e.batch_size,
                 microbatch=e.microbatch,
+                precision=self.precision,
                 record=e.record(),
                 path=path,
                 progress=self._progress,

@@ -36,6 +36,7 @@ def reproduce(
     path: str | Path | None = None,
     seeds: int | None = None,
     first_seed: int = 0,
+    precision: str = "full",
     only: Sequence[str] = (),
     expect: Mapping[str, Interval] | None = None,
     progress: bool | None = None,
@@ -48,6 +49,8 @@ def reproduce(
       path: the folder; must not exist. Default: `runs/<study>-<preset>`, with a number behind it if that exists.
       seeds: how many, in place of the preset's.
       first_seed: the first of them; another one is a test on seeds that nobody has looked at.
+      precision: in which its runs are trained, by name (`attnlab.training.precision`); `highest` holds for what is
+        measured afterwards, too.
       only: ids of claims (or their beginnings, `A16`); the others are left out.
       expect: id -> other allowed interval, to try an expectation of your own.
       progress: show bars. say: where to print what goes on (default: nowhere).
@@ -61,6 +64,7 @@ def reproduce(
         raise ValueError(f"--seeds: got {seeds}; allowed is an integer >= 1.")
     if first_seed < 0:
         raise ValueError(f"--first-seed: got {first_seed}; allowed is an integer >= 0.")
+    _precision({"precision": precision})
     checks = study.shown(preset, only)
     known = {c.claim.id for c in checks}
     for name in expect or {}:
@@ -71,6 +75,7 @@ def reproduce(
         "preset": preset,
         "seeds": seeds,
         "first_seed": first_seed,
+        "precision": precision,
         "only": list(only),
         "expect": {k: list(v) for k, v in (expect or {}).items()},
     }
@@ -88,10 +93,11 @@ def proceed(study: Study, folder: str | Path, *, progress: bool | None = None, s
     checks = study.shown(preset, settings["only"])
     lab = open_lab(study, folder, settings, progress, say)
     verdicts = []
-    for check in checks:
-        verdict = _judge(check, lab, expect.get(check.claim.id, check.interval(preset)))
-        asserted = preset in check.claim.presets or check.claim.id in expect
-        verdicts.append(verdict if asserted else unasserted(verdict))
+    with _precision(settings).scope():
+        for check in checks:
+            verdict = _judge(check, lab, expect.get(check.claim.id, check.interval(preset)))
+            asserted = preset in check.claim.presets or check.claim.id in expect
+            verdicts.append(verdict if asserted else unasserted(verdict))
     hosts.lead(lambda: _write(folder / VERDICTS, verdicts_to_json(verdicts)))
     say("drawing the figures and the report")
     write_report(study, folder, lab, verdicts, settings, time.perf_counter() - began)
@@ -111,7 +117,15 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
 
 def open_lab(study: Study, folder: Path, settings: Mapping[str, Any], progress: bool | None, say: Any) -> Any:
     """The lab of a study's folder. (Folders written before there was a choice of seeds began at 0.)"""
-    return study.open_lab(folder, settings["preset"], settings["seeds"], progress, say, settings.get("first_seed", 0))
+    first, precision = settings.get("first_seed", 0), _precision(settings)
+    return study.open_lab(folder, settings["preset"], settings["seeds"], progress, say, first, precision)
+
+
+def _precision(settings: Mapping[str, Any]) -> Any:
+    """That of a study's folder; of older ones `full`."""
+    from attnlab.training.precision import called
+
+    return called(settings.get("precision", "full"))
 
 
 def read_verdicts(folder: str | Path) -> tuple[Verdict, ...]:
@@ -140,6 +154,7 @@ def write_report(
     first = settings.get("first_seed", 0)
     command = f"attnlab reproduce {study.name} --preset {settings['preset']} --seeds {settings['seeds']}"
     command += f" --first-seed {first}" if first else ""
+    command += f" --precision {precision}" if (precision := settings.get("precision", "full")) != "full" else ""
     size = f"Preset {settings['preset']}, {settings['seeds']} seeds" + (f" from {first} on" if first else "")
     took = "" if seconds is None else f", {seconds / 60:.1f} minutes"
     packages = {k: v for k, v in where["packages"].items() if v}

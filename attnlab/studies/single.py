@@ -59,6 +59,8 @@ def train(options: Any) -> training.Run:
         steps=options.steps,
         seeds=options.seeds,
         batch_size=options.batch_size,
+        precision=training.precision.called(options.precision),
+        remat=options.remat,
         record=record,
         path=options.path,
     )

@@ -1,5 +1,6 @@
 """Training: many seeds, fused steps, uneven records, resumable."""
 
+from attnlab.training import precision as precision
 from attnlab.training.aligned import Aligned as Aligned
 from attnlab.training.cells import Cell as Cell
 from attnlab.training.cells import grid as grid
@@ -13,6 +14,7 @@ from attnlab.training.loop import run as run
 from attnlab.training.optimizers import adam as adam
 from attnlab.training.optimizers import adamw as adamw
 from attnlab.training.optimizers import sgd as sgd
+from attnlab.training.precision import Precision as Precision
 from attnlab.training.record import at as at
 from attnlab.training.record import every as every
 from attnlab.training.record import log_spaced as log_spaced

@@ -15,15 +15,18 @@ import numpy as np
 from attnlab import config as configs
 from attnlab import keys
 from attnlab.config import require
+from attnlab.models.base import Remat
 from attnlab.training import losses
+from attnlab.training import precision as precisions
 from attnlab.training.keeper import Keeper
 from attnlab.training.optimizers import AdamW, as_optimizer
+from attnlab.training.precision import Precision
 from attnlab.training.program import make_step
 from attnlab.training.record import Schedule
 from attnlab.training.settings import RunConfig, one_state, seed_labels
 
 Label = str | float | int | bool
-SHARED = ("task", "model", "steps", "batch_size", "record", "loss", "edits")
+SHARED = ("task", "model", "steps", "batch_size", "record", "loss", "edits", "precision", "remat")
 """What the cells of a group have in common; the numbers of their optimizers and their seeds are an array axis."""
 
 
@@ -32,8 +35,8 @@ class Cell:
     """One configuration of a sweep, trained for each of its seeds.
 
     Attributes:
-      task, model, optimizer, steps, seeds, batch_size, record, loss, edits: as for `run`. Every number of the optimizer
-        is a single one: another rate is another cell.
+      task, model, optimizer, steps, seeds, batch_size, record, loss, edits, precision, remat: as for `run`. Every
+        number of the optimizer is a single one: another rate is another cell.
       at: its place in the table, name -> number or text; `grid` fills it in.
     """
 
@@ -46,6 +49,8 @@ class Cell:
     record: Mapping[str, Schedule] = field(default_factory=dict, kw_only=True)
     loss: Any = field(default=None, kw_only=True)
     edits: tuple[Any, ...] = field(default=(), kw_only=True)
+    precision: Precision = field(default=precisions.full, kw_only=True)
+    remat: Remat | None = field(default=None, kw_only=True)
     at: Mapping[str, Label] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self):
@@ -198,7 +203,7 @@ def trace(config: RunConfig) -> None:
     """Raise what is wrong with task, model, edits or records: in a second or less, nothing is compiled."""
     config.plan()
     Keeper.check(config)
-    step = make_step(config.task, config.model, config.loss, config.batch_size, None)
+    step = make_step(config.task, config.computed, config.loss, config.batch_size, None)
     numbers = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), np.dtype(jax.numpy.result_type(float))), config.optimizer)
     root = keys.root(0)
     jax.eval_shape(lambda optimizer, state: step(optimizer, root, config.edits, state), numbers, one_state(config))

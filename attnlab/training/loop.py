@@ -17,11 +17,14 @@ import numpy as np
 from attnlab import config as configs
 from attnlab import hosts, trajectory
 from attnlab.config import require
+from attnlab.models.base import Remat
 from attnlab.training import devices as device_rules
 from attnlab.training import losses
+from attnlab.training import precision as precisions
 from attnlab.training.keeper import Keeper
 from attnlab.training.optimizers import AdamW
 from attnlab.training.plan import default_chunk_steps
+from attnlab.training.precision import Precision
 from attnlab.training.program import State
 from attnlab.training.progress import bar
 from attnlab.training.record import Schedule
@@ -90,6 +93,8 @@ def run(
     seed_axis: device_rules.SeedAxis = "auto",
     devices: Sequence[Any] | None = None,
     data_shards: int | None = None,
+    precision: Precision = precisions.full,
+    remat: Remat | None = None,
     progress: bool | None = None,
     roots: Sequence[int] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -122,6 +127,10 @@ def run(
       devices: over which the seeds are sharded. Default: all.
       data_shards: how many devices share each batch; the seeds are sharded over groups of so many. Batches are the same
         on any mesh, gradients up to the order of a sum. Default: on accelerators what the seeds leave over, 1 on CPU.
+      precision: of `attnlab.precision`: `full`, `highest` (exact products: theory on a TPU), `bfloat16` (narrow
+        activations, float32 parameters, sums and records).
+      remat: what the gradient makes again in place of keeping it: `attention` or `layers` for long sequences, `none`.
+        Default: as the model says.
       progress: show a bar; default: on a terminal.
       roots: the seed that each entry of `seeds` draws from; default: itself. With it the labels in `seeds` are only
         names, and one seed can train with several rates: `adamw([1e-3, 3e-3]), seeds=2, roots=(7, 7)`.
@@ -149,6 +158,8 @@ def run(
         seed_axis=placement.axis,
         roots=roots,  # type: ignore[arg-type]  (the same)
         data_shards=data_shards,
+        precision=precision,
+        remat=remat,
     )
     where = located(hosts.lead(lambda: str(_default_path(task))) if path is None else path)
     if hosts.lead(where.exists):

@@ -115,7 +115,7 @@ class Session:
         shards = self.placement.data_shards
         rows = c.batch_size // shards
         microbatch = None if c.microbatch is None else math.gcd(c.microbatch, rows)
-        step = make_step(c.task, c.model, c.loss, c.batch_size, microbatch, shards)
+        step = make_step(c.task, c.computed, c.loss, c.batch_size, microbatch, shards)
         functions = {name: schedule.of for name, schedule in c.schedules().items()}
         slots = {name: self.plan.slots(name) for name in self.plan.names}
         chunk = make_chunk(step, c.model, functions, slots)
@@ -125,9 +125,10 @@ class Session:
             return spread(*args)
 
         shapes = self.state_like(self.placement.padded, sharding=self.roots.sharding)
-        return jax.jit(training, donate_argnums=(2,)).trace(
-            self.optimizer, self.roots, shapes, self.edits, *self.schedule(0)
-        )
+        with c.precision.scope():
+            return jax.jit(training, donate_argnums=(2,)).trace(
+                self.optimizer, self.roots, shapes, self.edits, *self.schedule(0)
+            )
 
     def lower(self) -> None:
         """Trace and lower the program. Whatever is wrong with task, model, edits or records shows here, in seconds."""

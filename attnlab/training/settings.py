@@ -15,10 +15,13 @@ import numpy as np
 from attnlab import config as configs
 from attnlab import keys, trajectory
 from attnlab.config import require
+from attnlab.models.base import Remat
 from attnlab.training import losses
+from attnlab.training import precision as precisions
 from attnlab.training.devices import SeedAxis
 from attnlab.training.optimizers import AdamW, as_optimizer
 from attnlab.training.plan import EVENTS, Plan, make_plan
+from attnlab.training.precision import Precision
 from attnlab.training.program import State, evaluate, initial_state
 from attnlab.training.record import Every, Schedule
 from attnlab.trajectory import RunDirError
@@ -52,6 +55,8 @@ class RunConfig:
     max_events: int = EVENTS
     roots: tuple[int, ...] | None = None
     data_shards: int = 1
+    precision: Precision = precisions.full
+    remat: Remat | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
@@ -64,6 +69,7 @@ class RunConfig:
         require(hasattr(self.task, "sample"), "task", self.task, "an object with sample(key, batch_size)")
         complete = hasattr(self.model, "init") and hasattr(self.model, "apply")
         require(complete, "model", self.model, "an object with init(key) and apply(params, inputs, *, tape, edits)")
+        precisions.computed(self.model, self.precision, self.remat)
         require(self.seed_axis in get_args(SeedAxis), "seed_axis", self.seed_axis, ", ".join(get_args(SeedAxis)))
         require(isinstance(self.record, Mapping), "record", self.record, "a dict from names to schedules")
         require("loss" not in self.record, "record", "loss", "another name", "'loss' is always recorded.")
@@ -81,6 +87,11 @@ class RunConfig:
             ours, theirs = getattr(self.model, name, None), getattr(self.task, name, None)
             if ours is not None and theirs is not None:
                 require(ours >= theirs, f"model.{name}", ours, f">= the task's {name}={theirs}")
+
+    @property
+    def computed(self) -> Any:
+        """The model as a step computes it; what is recorded is a function of `model`."""
+        return precisions.computed(self.model, self.precision, self.remat)
 
     @property
     def drawn_from(self) -> tuple[int, ...]:

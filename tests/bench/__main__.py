@@ -30,10 +30,12 @@ def main() -> int:
         chip_kernels,
         disk,
         editing,
+        fused,
         local_linear,
         recall,
         records,
         regression,
+        remat,
         seeds,
         startup,
         step,
@@ -41,7 +43,7 @@ def main() -> int:
     from tests.bench.result import describe_machine
 
     groups = (startup, step, seeds, regression, catalogue, local_linear, blockwise, chip_kernels, recall, editing)
-    groups += (records, disk)
+    groups += (records, disk, remat, fused)
     measures = {name: measure for group in groups for name, measure in group.MEASURES.items()}
     if options.list:
         for name, measure in measures.items():

@@ -37,7 +37,7 @@ def test_a_lab_trains_the_seeds_it_is_given(tmp_path: Path):
 def test_the_folder_remembers_its_first_seed(tmp_path: Path):
     asked: list[Any] = []
 
-    def open_lab(folder: Path, preset: str, seeds: int, progress: Any, say: Any, first_seed: int) -> Any:
+    def open_lab(folder: Path, preset: str, seeds: int, progress: Any, say: Any, first_seed: int, *_: Any) -> Any:
         asked.append((seeds, first_seed))
         return SimpleNamespace(training_seconds=0.0, describe=dict)
 
