@@ -21,7 +21,7 @@ from attnlab.attention.base import (
     View,
     no_site,
 )
-from attnlab.attention.rows import Rows, Tokens, mix_by_rows, rows_at_once
+from attnlab.attention.rows import Rows, Tokens, mix_apart
 
 
 class Pairwise:
@@ -87,9 +87,8 @@ class Pairwise:
             ticks = jnp.cumsum(tokens.tick, axis=-1)
             clock = (ticks, ticks)
         rows = Rows(x, at, clock)
-        size = rows_at_once(q.shape, num_keys) if self.rows_apart and view == "parallel" else None
-        if size is not None:
-            return mix_by_rows(self.mix, params, tokens, rows, mask=mask, bias=bias, site=site, size=size)
+        if self.rows_apart and view == "parallel":
+            return mix_apart(self.mix, params, tokens, rows, mask=mask, bias=bias, site=site)
         return self.mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)
 
     def start(self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype=jnp.float32) -> KVCache:

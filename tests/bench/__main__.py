@@ -24,10 +24,22 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="names of the measures, and what they are")
     options = parser.parse_args()
     use_all_cores()  # as the command line does, before jax is imported
-    from tests.bench import catalogue, disk, editing, local_linear, recall, records, regression, seeds, startup, step
+    from tests.bench import (
+        catalogue,
+        disk,
+        editing,
+        fused,
+        local_linear,
+        recall,
+        records,
+        regression,
+        seeds,
+        startup,
+        step,
+    )
     from tests.bench.result import describe_machine
 
-    groups = (startup, step, seeds, regression, catalogue, local_linear, recall, editing, records, disk)
+    groups = (startup, step, seeds, regression, catalogue, fused, local_linear, recall, editing, records, disk)
     measures = {name: measure for group in groups for name, measure in group.MEASURES.items()}
     if options.list:
         for name, measure in measures.items():
