@@ -1,8 +1,8 @@
-"""On CPU: the parallel form in tiles of some sequences and rows, each with the keys that any of its rows sees.
+"""On CPU: the parallel form one sequence and some rows at a time, each with the keys that any of its rows sees.
 
-A tile stays in the cache, and keys that a causal row cannot see are never computed. If there are several groups of
-sequences, theirs are made again for the gradient. The sizes were chosen by hand-run timings on one CPU (2 MB of L2 per
-core); what comes of them is measured by `python -m tests.bench --only attention`.
+A tile stays in the cache, and keys that no row of it can see are never computed. Tiles are made again for the gradient.
+The sizes were chosen by hand-run timings on one CPU (2 MB of L2 per core); what comes of them is measured by
+`python -m tests.bench --only attention`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from jax.core import Tracer
 
 from attnlab.attention.base import AttentionOutput
 
-# Runs of rows: with four a causal map is computed to five eighths. A program grows with them.
+# Runs of rows, at most: with four a causal map is computed to five eighths. A program grows with them.
 RUNS = 4
-# Rows in a run, at least; shorter products are no faster than what they leave out.
-FEWEST = 64
-# Queries from which on there are tiles.
-SHORTEST = 256
-# Numbers in the map of the sequences that are mixed at once.
-GROUP = 2**18
-# Numbers in the map of one head from which on tiles are left to a loop over rows: a program grows with its tiles.
+# Rows in a run, at least: shorter products are slower by more than what they leave out.
+FEWEST = 128
+# Numbers in the maps that are made at once, and kept for the gradient.
+AT_ONCE = 2**18
+# Numbers in the map of one head from which on it is left to a loop over rows.
 MOST = 2**20
 
 Mix = Callable[..., AttentionOutput]
@@ -36,13 +34,13 @@ class Tiles(NamedTuple):
     """How to cut.
 
     Attributes:
-      sequences: so many at a time, a divisor of all.
-      groups: so many times.
+      loop: one sequence after the other; else all at once.
+      again: tiles are made again for the gradient.
       rows: `(first, last, keys)` of each run of rows: it sees none but the first `keys` keys.
     """
 
-    sequences: int
-    groups: int
+    loop: bool
+    again: bool
     rows: tuple[tuple[int, int, int], ...]
 
 
@@ -52,21 +50,21 @@ def tiles_for(queries: tuple[int, ...], num_keys: int, mask: Any) -> Tiles | Non
     A mask that is traced hides how far its rows see.
     """
     lead, heads, num = prod(queries[:-3]), queries[-3], queries[-2]
-    if num < SHORTEST or num * num_keys > MOST:
-        return None
     size = max(-(-num // RUNS), FEWEST)
-    known = mask is not None and not isinstance(mask, Tracer)
-    rows = []
-    for first in range(0, num, size):
-        last, keys = min(first + size, num), num_keys
-        if known:
-            seen = np.asarray(mask)[..., first:last, :] if mask.shape[-2] > 1 else np.asarray(mask)
-            any_row = np.broadcast_to(seen.any(tuple(range(seen.ndim - 1))), (num_keys,))
-            keys = max(int(np.flatnonzero(any_row)[-1]) + 1 if any_row.any() else 1, 1)
-        rows.append((first, last, keys))
-    fitting = max(GROUP // (heads * num * num_keys), 1)
-    sequences = max(size for size in range(1, min(fitting, lead) + 1) if lead % size == 0)
-    return Tiles(sequences, lead // sequences, tuple(rows))
+    if num < 2 * size or num * num_keys > MOST:
+        return None
+    seen = None if mask is None or isinstance(mask, Tracer) else np.asarray(mask)
+    rows = [(first, min(first + size, num)) for first in range(0, num, size)]
+    cuts = tuple((first, last, num_keys if seen is None else _last_seen(seen, first, last, num_keys)) for first, last in rows)
+    again = lead * heads * num * num_keys > AT_ONCE
+    return Tiles(again and lead > 1, again, cuts)
+
+
+def _last_seen(seen: np.ndarray, first: int, last: int, num_keys: int) -> int:
+    """How many keys there are up to the last one that any row from `first` to `last` sees, at least 1."""
+    some = seen[..., first:last, :] if seen.shape[-2] > 1 else seen
+    found = np.flatnonzero(np.broadcast_to(some.any(tuple(range(some.ndim - 1))), num_keys))
+    return int(found[-1]) + 1 if found.size else 1
 
 
 def mix_in_tiles(
@@ -88,25 +86,19 @@ def mix_in_tiles(
     def some(arrays: dict[str, Any]) -> AttentionOutput:
         return _by_rows(mix, tiles.rows, params, type(tokens), type(rows), rows.at, **shared, **arrays)
 
-    def grouped(y: Any, axes: int) -> Any:
+    def sequences(y: Any, axes: int) -> Any:
         if y is None:
             return None
-        y = jnp.broadcast_to(y, (*lead, *y.shape[y.ndim - axes :]))
-        return y.reshape(tiles.groups, tiles.sequences, *y.shape[len(lead) :])
+        # A lone sequence has no axis: a reduction of four axes is slower than one of three, even if one of them is 1.
+        flat = (-1,) if tiles.loop or prod(lead) > 1 else ()
+        return jnp.broadcast_to(y, (*lead, *y.shape[y.ndim - axes :])).reshape(*flat, *y.shape[y.ndim - axes :])
 
-    groups = {name: grouped(y, axes) for name, (y, axes) in by_sequence.items()}
-    if tiles.groups == 1:
-        again = jax.checkpoint(some, policy=policy) if _large(q, k) else some
-        found = again(jax.tree.map(lambda y: y[0], groups))
-    else:
-        # In a loop the forward and the backward pass are programs of their own: nothing would undo the checkpoint.
-        found = jax.lax.map(jax.checkpoint(some, prevent_cse=False, policy=policy), groups)
+    arrays = {name: sequences(y, axes) for name, (y, axes) in by_sequence.items()}
+    # In a loop the forward and the backward pass are programs of their own: nothing would undo the checkpoint.
+    once = jax.checkpoint(some, prevent_cse=not tiles.loop, policy=policy) if tiles.again else some
+    found = jax.lax.map(once, arrays) if tiles.loop else once(arrays)
     out = found.out.reshape(*lead, *found.out.shape[-3:])
     return AttentionOutput(out, None, None if found.null is None else found.null.reshape(out.shape[:-1]))
-
-
-def _large(q: Any, k: Any) -> bool:
-    return prod(q.shape[:-1]) * k.shape[-2] > MOST
 
 
 def _by_rows(
@@ -127,7 +119,6 @@ def _by_rows(
     bias: Any,
 ) -> AttentionOutput:
     """The tiles of some sequences, side by side in the program."""
-    k, v = _columns(k), _columns(v)
     parts = []
     for first, last, keys in cuts:
 
@@ -137,7 +128,7 @@ def _by_rows(
         clock = None if clocks is None else (cut(ticks, -1), cut(clocks, -1, 0, keys))
         here = rows(cut(x, -2), cut(at, -1), clock)
         seen, added = (cut(cut(y, -2), -1, 0, keys) for y in (mask, bias))
-        known = tokens(cut(q, -2), cut(k, -2, 0, keys), cut(v, -2, 0, keys))
+        known = tokens(cut(q, -2), _columns(cut(k, -2, 0, keys)), _columns(cut(v, -2, 0, keys)))
         parts.append(mix(params, known, here, seen, added))
     out = jnp.concatenate([part.out for part in parts], axis=-2)
     null = None if parts[0].null is None else jnp.concatenate([part.null for part in parts], axis=-1)

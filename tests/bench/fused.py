@@ -69,17 +69,20 @@ def _compared(sides: dict[tuple[str, str], Side], shape: tuple[int, ...], rounds
     squares = [answer["squares"] for answer in first.values()]
     if max(squares) > min(squares) * (1 + 1e-4):  # float32 sums of some million squares
         raise RuntimeError(f"{shape}: the gradients differ, sums of squares {squares}")
-    seconds = {name: [] for name in sides}
+    seconds, processor = ({name: [] for name in sides} for _ in range(2))
     for _ in range(rounds):
         for name, side in sides.items():
-            seconds[name] += side.ask(shape, RUNS)["seconds"]
-    best = {name: min(found) for name, found in seconds.items()}
+            answer = side.ask(shape, RUNS)
+            seconds[name] += answer["seconds"]
+            processor[name] += answer["processor"]
+    best, busy = ({name: min(found) for name, found in times.items()} for times in (seconds, processor))
     batch, heads, num, width = shape
     for pages in PAGES:
         both = {who: best[who, pages] for who in ("ours", "torch")}
         details = {
             "shape": dict(B=batch, H=heads, T=num, K=width),
             "ms": {who: round(1e3 * x, 2) for who, x in both.items()},
+            "ratio_of_processor_seconds": round(busy["ours", pages] / busy["torch", pages], 3),
             "noise": {who: round(statistics.median(seconds[who, pages]) / x, 3) for who, x in both.items()},
             "threads": cores(),
             "pages": pages,
