@@ -124,7 +124,9 @@ def mix_apart(
     def in_tiles(*arguments):
         return mix_in_tiles(unseen, tiles, *arguments, _KEEP)
 
-    return in_rows(*arguments) if tiles is None else jax.lax.platform_dependent(*arguments, cpu=in_tiles, default=in_rows)
+    return (
+        in_rows(*arguments) if tiles is None else jax.lax.platform_dependent(*arguments, cpu=in_tiles, default=in_rows)
+    )
 
 
 # What is not made again for the gradient.

@@ -55,7 +55,9 @@ def tiles_for(queries: tuple[int, ...], num_keys: int, mask: Any) -> Tiles | Non
         return None
     seen = None if mask is None or isinstance(mask, Tracer) else np.asarray(mask)
     rows = [(first, min(first + size, num)) for first in range(0, num, size)]
-    cuts = tuple((first, last, num_keys if seen is None else _last_seen(seen, first, last, num_keys)) for first, last in rows)
+    cuts = tuple(
+        (first, last, num_keys if seen is None else _last_seen(seen, first, last, num_keys)) for first, last in rows
+    )
     again = lead * heads * num * num_keys > AT_ONCE
     return Tiles(again and lead > 1, again, cuts)
 

@@ -29,6 +29,7 @@ def main() -> int:
         disk,
         editing,
         fused,
+        headline,
         local_linear,
         recall,
         records,
@@ -39,7 +40,20 @@ def main() -> int:
     )
     from tests.bench.result import describe_machine
 
-    groups = (startup, step, seeds, regression, catalogue, fused, local_linear, recall, editing, records, disk)
+    groups = (
+        headline,
+        startup,
+        step,
+        seeds,
+        regression,
+        catalogue,
+        fused,
+        local_linear,
+        recall,
+        editing,
+        records,
+        disk,
+    )
     measures = {name: measure for group in groups for name, measure in group.MEASURES.items()}
     if options.list:
         for name, measure in measures.items():

@@ -34,7 +34,10 @@ def main(threads: int) -> None:
             seconds.append(time.perf_counter() - began)
             processor.append(time.process_time() - busy)
         squares = sum(float((x.grad.double() ** 2).sum()) for x in arrays)
-        print(json.dumps({"seconds": seconds, "processor": processor, "squares": squares, "torch": torch.__version__}), flush=True)
+        print(
+            json.dumps({"seconds": seconds, "processor": processor, "squares": squares, "torch": torch.__version__}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

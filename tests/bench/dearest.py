@@ -1,11 +1,11 @@
 """Where the time of a headline run goes, read from a trace of the profiler.
 
-    python -m tests.bench.dearest [bigram-backcopy | regression | recall | local-linear ...] [--steps N] [--keep FOLDER]
+    python -m tests.bench.dearest [bigram-backcopy | recall | regression | local-linear ...] [--steps N] [--keep FOLDER]
 
 The laptop preset's main run of a study, one seed on one core, without records: a chunk of steps under
 `jax.profiler.trace`, once compiled and warm. Times are each operation's own (a loop's without what runs in it), added
-up by the line of our source that it came from and by kind, dearest first. Profiling itself costs some time per operation, so small
-operations look dearer than they are. `--keep` leaves the trace where Perfetto or XProf can open it.
+up by the line of our source that it came from and by kind, dearest first. Profiling itself costs some time per
+operation, so small operations look dearer than they are. `--keep` leaves the trace where Perfetto or XProf can open it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,13 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parents[2]
-RUNS = {
-    "bigram-backcopy": ("active_dormant", "softmax", 100),
-    "regression": ("icl_regression", "two_heads", 1000),
-    "recall": ("associative_recall", "plain", 40),
-}
-"""Study, its run, steps."""
 
 
 class Program(NamedTuple):
@@ -46,23 +41,14 @@ class Cost(NamedTuple):
 
 def training(name: str, steps: int | None) -> Program:
     """A chunk of the study's run."""
-    from importlib import import_module
-
     import jax
 
-    from attnlab.training import losses
-    from attnlab.training.devices import microbatch_for
-    from attnlab.training.settings import RunConfig
+    from tests.bench.headline import settings
     from tests.bench.laptop import Steps
 
-    study, run, usual = RUNS[name]
-    e = import_module(f"attnlab.studies.{study}.experiments").experiments("laptop")[run]
-    steps = steps or usual
-    size = e.microbatch or microbatch_for(e.batch_size, getattr(e.task, "length", 1), e.model, "cpu")
-    rest: dict[str, Any] = {"chunk_steps": steps, "microbatch": size, "seed_axis": "map"}
-    settings = RunConfig(e.task, e.model, e.optimizer, steps, (0,), e.batch_size, loss=losses.natural(e.task), **rest)
-    pass_ = Steps(settings, jax.devices()[:1])
-    return Program(pass_, pass_.session.program.as_text(), steps)
+    config = settings(name, steps)
+    run = Steps(config, jax.devices()[:1])
+    return Program(run, run.session.program.as_text(), config.steps)
 
 
 def local_linear(steps: int | None) -> Program:
@@ -102,7 +88,13 @@ def traced(program: Program, folder: Path) -> dict[str, float]:
 
 def own_times(events: Any) -> Iterator[tuple[str, float]]:
     """Of the compiled operations on one thread: what they took, without the operations that they contain."""
-    found = [(e.start_ns, -e.duration_ns, e.name) for e in events if "hlo_op" in dict(e.stats)]
+    found = []
+    for event in events:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of the reader, about itself
+            compiled = "hlo_op" in dict(event.stats)
+        if compiled:
+            found.append((event.start_ns, -event.duration_ns, event.name))
     inside: list[tuple[float, str, list[float]]] = []  # (end, name, own time) of those that have not ended
     for start, negative, name in sorted(found):
         while inside and inside[-1][0] <= start:
@@ -133,7 +125,9 @@ def written(text: str) -> dict[str, tuple[str, str]]:
     files = dict(re.findall(r'^(\d+) "([^"]*)"$', _table(text, "FileNames"), re.M))
     spots = re.findall(r"^(\d+) \{file_name_id=(\d+) .*? line=(\d+) ", _table(text, "FileLocations"), re.M)
     where = {spot: (files[file], line) for spot, file, line in spots}
-    frames = re.findall(r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?\}", _table(text, "StackFrames"), re.M)
+    frames = re.findall(
+        r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?\}", _table(text, "StackFrames"), re.M
+    )
     parents = {frame: (spot, parent) for frame, spot, parent in frames}
 
     def ours(frame: str) -> str:
@@ -164,7 +158,7 @@ def _table(text: str, name: str) -> str:
 
 
 def main() -> None:
-    names = (*RUNS, "local-linear")
+    names = ("bigram-backcopy", "recall", "regression", "local-linear")
     parser = argparse.ArgumentParser(prog="python -m tests.bench.dearest", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", default=list(names), metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--steps", type=int, help="steps under the profiler")
