@@ -74,8 +74,11 @@ def linear(x: Float[Array, "*B M"], w: Float[Array, "M N"]) -> Float[Array, "*B 
     """`x @ w`, with the leading axes folded into one.
 
     On CPU this is worth a fifth of a training step: XLA then contracts the weight gradient over one long axis
-    without transposing the activations first.
+    without transposing the activations first. The gradient of a tall matrix is made as its transpose, so that the
+    product has the longer of both axes innermost: another twentieth of a step with an MLP.
     """
+    if w.shape[0] > w.shape[1]:
+        w = jax.lax.optimization_barrier(w.T).T
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 

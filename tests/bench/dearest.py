@@ -52,7 +52,7 @@ def training(name: str, steps: int | None) -> Program:
 
 
 def local_linear(steps: int | None) -> Program:
-    """Local linear attention in blocks with its gradient, `T = 256, K = 32`, one head; there is no training run of it."""
+    """Local linear attention in blocks with its gradient, `T = 256, K = 32`, one head: its study trains nothing."""
     import jax
     import jax.numpy as jnp
 
@@ -121,7 +121,7 @@ def costs(seconds: dict[str, float], text: str) -> list[Cost]:
 
 
 def written(text: str) -> dict[str, tuple[str, str]]:
-    """`(file:line, kind)` of each operation of a compiled program; the line is the innermost one of ours."""
+    """`(file:line, kind)` of each operation of a compiled program; the line is the innermost one of ours. Of a fusion: its last."""
     files = dict(re.findall(r'^(\d+) "([^"]*)"$', _table(text, "FileNames"), re.M))
     spots = re.findall(r"^(\d+) \{file_name_id=(\d+) .*? line=(\d+) ", _table(text, "FileLocations"), re.M)
     where = {spot: (files[file], line) for spot, file, line in spots}
@@ -141,14 +141,20 @@ def written(text: str) -> dict[str, tuple[str, str]]:
             frame = above
         return "?"
 
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
+    within: dict[str, tuple[str, str]] = {}  # by fused computation: the last operation in it that says where it is from
+    computation = ""
     for line in text.splitlines():
+        if head := re.match(r"%?(\S+) \(.*\{$", line):
+            computation = head[1]
         head = re.match(r"\s*(?:ROOT )?%(\S+) = ", line)
         told = re.search(r'metadata=\{op_name="([^"]*)"(?:.*?stack_frame_id=(\d+))?', line)
+        called = re.search(r"calls=%(\S+?)[,\s]", line)
         if head and told:
-            path = told[1]
-            backward = " (backward)" if "transpose(" in path else ""
-            found[head[1]] = (ours(told[2] or ""), path.rpartition("/")[2] + backward)
+            backward = " (backward)" if "transpose(" in told[1] else ""
+            within[computation] = found[head[1]] = ours(told[2] or ""), told[1].rpartition("/")[2] + backward
+        elif head and called and called[1] in within:
+            found[head[1]] = within[called[1]]
     return found
 
 
