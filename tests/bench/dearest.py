@@ -121,7 +121,7 @@ def costs(seconds: dict[str, float], text: str) -> list[Cost]:
 
 
 def written(text: str) -> dict[str, tuple[str, str]]:
-    """`(file:line, kind)` of each operation of a compiled program; the line is the innermost one of ours. Of a fusion: its last."""
+    """`(file:line, kind)` of each operation of a compiled program, of a fusion its last; the innermost line of ours."""
     files = dict(re.findall(r'^(\d+) "([^"]*)"$', _table(text, "FileNames"), re.M))
     spots = re.findall(r"^(\d+) \{file_name_id=(\d+) .*? line=(\d+) ", _table(text, "FileLocations"), re.M)
     where = {spot: (files[file], line) for spot, file, line in spots}
