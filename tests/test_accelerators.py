@@ -52,6 +52,13 @@ def test_backward_is_twice_forward() -> None:
     assert 3 * 120 <= found.flops <= 3 * 120 + 5 * 15
 
 
+def test_of_programs_by_platform_the_general_one_is_counted() -> None:
+    def function(a):
+        return jax.lax.platform_dependent(a, cpu=lambda a: a @ a @ a, default=lambda a: a @ a)
+
+    assert count(jax.make_jaxpr(function)(shape(8, 8)).jaxpr).flops == pytest.approx(2 * 8**3, abs=1)
+
+
 def test_roofline() -> None:
     chip = Chip("c", "tpu", flops=100.0, bandwidth=10.0)
     assert chip.seconds(200, 1) == 2 and chip.seconds(1, 30) == 3 and chip.seconds(100, 10) == 1

@@ -37,7 +37,9 @@ def _one(eqn: Any) -> Count:
         return Count(float(told.flops + told.transcendentals), open="least" in (eqn.params["metadata"] or {}))
     inner = [count(body) for body in _bodies(eqn.params)]
     if name == "cond":
-        return max(inner)
+        platforms = eqn.params.get("branches_platforms")
+        # Of programs for several platforms, the one that is not for any in particular: accelerators get that.
+        return max(inner) if platforms is None or None not in platforms else inner[platforms.index(None)]
     if inner:
         times = eqn.params["length"] if name == "scan" else 1
         repeated = name == "while" or (name == "scan" and times > 1)

@@ -153,11 +153,19 @@ WeightMap = Callable[[Float[Array, "*B T W"], Bool[Array, "*M T W"]], Float[Arra
 def causal_mask(num_queries: int, num_keys: int | None = None, *, window: int | None = None, prefix: int = 0):
     """`Bool[T, U]`: query `t` sees key `u <= t`; only the last `window` of them if given; keys `< prefix` always.
 
-    With fewer queries than keys the queries are the last positions.
+    With fewer queries than keys the queries are the last positions. Up to a million pairs it is no part of a trace:
+    who mixes by it may look at it (`attention.tiles`).
     """
     num_keys = num_queries if num_keys is None else num_keys
-    t = jnp.arange(num_keys - num_queries, num_keys)[:, None]
-    u = jnp.arange(num_keys)[None, :]
+    if num_queries * num_keys > 2**20:
+        return _causal(jnp, num_queries, num_keys, window, prefix)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(_causal(np, num_queries, num_keys, window, prefix))
+
+
+def _causal(numpy: Any, num_queries: int, num_keys: int, window: int | None, prefix: int) -> Any:
+    t = numpy.arange(num_keys - num_queries, num_keys)[:, None]
+    u = numpy.arange(num_keys)[None, :]
     seen = u <= t
     if window is not None:
         seen &= u > t - window

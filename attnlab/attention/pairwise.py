@@ -21,7 +21,7 @@ from attnlab.attention.base import (
     View,
     no_site,
 )
-from attnlab.attention.rows import Rows, Tokens, mix_by_rows, rows_at_once
+from attnlab.attention.rows import Rows, Tokens, mix_apart
 
 
 class Pairwise:
@@ -91,9 +91,8 @@ class Pairwise:
           bias: added to the logits. view, site: see `attention.base`.
         """
         tokens, rows = self.prepared(params, q, k, v, x)
-        size = rows_at_once(q.shape, k.shape[-2]) if self.rows_apart and view == "parallel" else None
-        if size is not None:
-            return mix_by_rows(self.mix, params, tokens, rows, mask=mask, bias=bias, site=site, size=size)
+        if self.rows_apart and view == "parallel":
+            return mix_apart(self.mix, params, tokens, rows, mask=mask, bias=bias, site=site)
         return self.mix(params, tokens, rows, mask=mask, bias=bias, view=view, site=site)
 
     def start(self, params: Params, batch: tuple[int, ...], length: int, dims: Dims, dtype=jnp.float32) -> KVCache:

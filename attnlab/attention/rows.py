@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 from attnlab.attention import pieces
 from attnlab.attention.base import AttentionOutput, Params, SiteFn, no_site, wants
+from attnlab.attention.tiles import mix_in_tiles, tiles_for
 
 # Numbers in a map that is made at once: up to here blocks were no faster.
 WHOLE = 2**20
@@ -80,7 +81,7 @@ class _Names:
         self.names.append(name)
 
 
-def mix_by_rows(
+def mix_apart(
     mix: Callable[..., AttentionOutput],
     params: Params,
     tokens: Tokens,
@@ -89,9 +90,10 @@ def mix_by_rows(
     mask: Any,
     bias: Any,
     site: SiteFn,
-    size: int,
 ) -> AttentionOutput:
-    """`mix(...)` of `size` rows at a time; of all at once if anyone reads or edits a site of it.
+    """`mix(...)` of some rows at a time if the map is large; of all at once if anyone reads or edits a site of it.
+
+    On CPU in tiles (`attention.tiles`), for the lengths for which there are any.
 
     Args:
       mix: the parallel view of `Pairwise.mix`, whose rows need no other rows.
@@ -100,7 +102,12 @@ def mix_by_rows(
     def whole(params, tokens, rows, mask, bias, site=site):
         return mix(params, tokens, rows, mask=mask, bias=bias, view="parallel", site=site)
 
-    arguments, names = (params, tokens, rows, mask, bias), _Names(site)
+    arguments = (params, tokens, rows, mask, bias)
+    size = rows_at_once(tokens.q.shape, tokens.k.shape[-2])
+    tiles = tiles_for(tokens.q.shape, tokens.k.shape[-2], mask)
+    if size is None and tiles is None:
+        return whole(*arguments)
+    names = _Names(site)
     jax.eval_shape(lambda *arguments: whole(*arguments, site=names), *arguments)
     if any(wants(site, name) for name in names.names):
         return whole(*arguments)
@@ -108,6 +115,28 @@ def mix_by_rows(
         for name in names.names:
             offer(name)
 
+    def unseen(*arguments):
+        return whole(*arguments, site=no_site)
+
+    def in_rows(*arguments):
+        return unseen(*arguments) if size is None else _mix_by_rows(unseen, *arguments, size)
+
+    def in_tiles(*arguments):
+        return mix_in_tiles(unseen, tiles, *arguments, _KEEP)
+
+    return (
+        in_rows(*arguments) if tiles is None else jax.lax.platform_dependent(*arguments, cpu=in_tiles, default=in_rows)
+    )
+
+
+# What is not made again for the gradient.
+_KEEP = jax.checkpoint_policies.save_only_these_names(COSTLY)
+
+
+def _mix_by_rows(
+    mix: Callable[..., AttentionOutput], params: Params, tokens: Tokens, rows: Rows, mask: Any, bias: Any, size: int
+) -> AttentionOutput:
+    """`mix(params, tokens, rows, mask, bias)` of `size` rows at a time."""
     num, pairs = tokens.q.shape[-2], (tokens.q.shape[-2], tokens.k.shape[-2])
     mask, bias = (None if y is None else jnp.broadcast_to(y, (*y.shape[:-2], *pairs)) for y in (mask, bias))
     clock, clocks = (None, None) if rows.clock is None else rows.clock
@@ -116,12 +145,11 @@ def mix_by_rows(
     def some(block: list[Any]) -> AttentionOutput:
         q, x, at, clock, mask, bias = block
         here = Rows(x, at, None if clock is None or clocks is None else (clock, clocks))
-        return whole(params, Tokens(q, tokens.k, tokens.v), here, mask, bias, site=no_site)
+        return mix(params, Tokens(q, tokens.k, tokens.v), here, mask, bias)
 
     # In a loop the forward and the backward pass are programs of their own: nothing there would undo the checkpoint.
     # The last block is filled with the last row, which is as finite as the others.
     blocks = [None if y is None else pieces.pieces(y, axis, size, fill=None) for y, axis in by_row]
-    keep = jax.checkpoint_policies.save_only_these_names(COSTLY)
-    found = jax.lax.map(jax.checkpoint(some, prevent_cse=False, policy=keep), blocks)
+    found = jax.lax.map(jax.checkpoint(some, prevent_cse=False, policy=_KEEP), blocks)
     null = None if found.null is None else pieces.whole(found.null, -1, num)
     return AttentionOutput(pieces.whole(found.out, -2, num), None, null)

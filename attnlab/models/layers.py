@@ -81,9 +81,12 @@ def linear(x: Float[Array, "*B M"], w: Float[Array, "M N"], *, wide: bool = Fals
     """`x @ w`, with the leading axes folded into one.
 
     On CPU this is worth a fifth of a training step: XLA then contracts the weight gradient over one long axis
-    without transposing the activations first. A bfloat16 `x` meets `w` rounded to bfloat16; sums are float32, and so is
-    the result if it is to be `wide`.
+    without transposing the activations first. The gradient of a tall matrix is made as its transpose, so that the
+    product has the longer of both axes innermost: another twentieth of a step with an MLP. A bfloat16 `x` meets `w`
+    rounded to bfloat16; sums are float32, and so is the result if it is to be `wide`.
     """
+    if w.shape[0] > w.shape[1]:
+        w = jax.lax.optimization_barrier(w.T).T
     if is_narrow(x):
         w = w.astype(x.dtype)
     flat = (wide_product if wide else product)(x.reshape(-1, x.shape[-1]), w)

@@ -31,6 +31,7 @@ def main() -> int:
         disk,
         editing,
         fused,
+        headline,
         local_linear,
         recall,
         records,
@@ -42,8 +43,8 @@ def main() -> int:
     )
     from tests.bench.result import describe_machine
 
-    groups = (startup, step, seeds, regression, catalogue, local_linear, blockwise, chip_kernels, recall, editing)
-    groups += (records, disk, remat, fused)
+    groups = (headline, startup, step, seeds, regression, catalogue, fused, local_linear, blockwise, chip_kernels)
+    groups += (recall, editing, records, disk, remat)
     measures = {name: measure for group in groups for name, measure in group.MEASURES.items()}
     if options.list:
         for name, measure in measures.items():

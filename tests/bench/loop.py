@@ -1,4 +1,4 @@
-"""Run by `seed_cost` in a process where JAX threads each operation over all cores: one seed, fused and step by step.
+"""Run by `seed_cost` and `regression_seeds` where JAX threads each operation over all cores: fused, step by step.
 
 The loop is what one writes without this laboratory: a jitted update, called from Python, on the whole batch at once,
 its data made on the device in the same program. It reads the loss every 10 steps, so it need not wait for every one.
@@ -13,12 +13,13 @@ import jax
 
 from attnlab import keys
 from attnlab.training.program import initial_state, make_step
+from tests.bench import regression
 from tests.bench.laptop import Steps, config
 from tests.bench.result import alternate
 
 
-def main(rounds: int, steps: int, *size: int) -> None:
-    settings = config(steps, 1, *size)
+def main(task: str, rounds: int, steps: int, *size: int) -> None:
+    settings = config(steps, 1, *size) if task == "bigram-backcopy" else regression.settings(steps, 1)
     update = make_step(settings.task, settings.model, settings.loss, settings.batch_size, None)
     jitted = jax.jit(update, donate_argnums=(3,))
     root = keys.root(0)
@@ -35,4 +36,4 @@ def main(rounds: int, steps: int, *size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -17,6 +17,7 @@ from attnlab.training.losses import squared_error
 from attnlab.training.settings import RunConfig
 from tests.bench.laptop import Steps
 from tests.bench.result import Result, Times, alternate, noise
+from tests.bench.seeds import child
 from tests.bench.step import peak
 from toy_tasks import LinearRegression
 
@@ -50,6 +51,26 @@ def regression_speed(quick: bool) -> Iterator[Result]:
         details = {"ms_per_seed_step": round(1e3 / value, 4), "noise": noise(seconds)[name]}
         yield Result(f"regression_{name.replace(' ', '_')}", value, "seed-steps/s", None, details)
     yield Result("regression_64_over_1", rate["1 seeds"] / rate["64 seeds"], "cost ratio", "<= 0.9", {})
+
+
+def regression_seeds(quick: bool) -> Iterator[Result]:
+    """A seed-step among 64 seeds on all cores over a loop that dispatches every step of one seed, and one fused seed.
+
+    The single seeds run in a process where JAX threads each operation over all cores.
+    """
+    steps, alone, rounds = (2, 20, 1) if quick else (50, 1000, 5)
+    many = Steps(settings(steps, 64))
+    seconds, apart = Times(), Times()
+    for _ in range(1 if quick else 2):  # this process, then the other one, twice
+        seconds.setdefault("64 seeds", []).extend(alternate({"64 seeds": many}, rounds)["64 seeds"])
+        for name, found in child("loop", "regression", rounds, alone).items():
+            apart.setdefault(name, []).extend(found)
+    cost = {"64 seeds": min(seconds["64 seeds"]) / many.seed_steps} | {n: min(x) / alone for n, x in apart.items()}
+    details = {"ms_per_seed_step": {n: round(1e3 * x, 4) for n, x in cost.items()}, "noise": noise(seconds | apart)}
+    ours = cost["64 seeds"]
+    loop, fused = ours / cost["loop over steps, all cores"], ours / cost["1 seed, all cores"]
+    yield Result("regression_seeds_over_step_loop", loop, "ratio", "<= 0.4", details)
+    yield Result("regression_seeds_over_one_fused", fused, "ratio", "<= 0.9", details)
 
 
 def matmul_flops(heads: int = HEADS) -> float:
@@ -118,6 +139,7 @@ def regression_data(quick: bool) -> Iterator[Result]:
 
 
 MEASURES = {
+    "regression_seeds": regression_seeds,
     "regression_speed": regression_speed,
     "regression_ideal": regression_ideal,
     "regression_data": regression_data,

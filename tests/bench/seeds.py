@@ -51,7 +51,7 @@ def _seed_cost(
     for _ in range(1 if quick else 2):  # this process, then the other one, twice
         for name, found in alternate(variants, rounds).items():
             seconds.setdefault(name, []).extend(found)
-        for name, found in child("loop", rounds, steps, *size).items():
+        for name, found in child("loop", "bigram-backcopy", rounds, steps, *size).items():
             apart.setdefault(name, []).extend(found)
     cost = {name: min(found) / variants[name].seed_steps for name, found in seconds.items()}
     cost |= {name: min(found) / steps for name, found in apart.items()}
