@@ -119,14 +119,15 @@ def mix_apart(
         return whole(*arguments, site=no_site)
 
     def in_rows(*arguments):
-        return unseen(*arguments) if size is None else _mix_by_rows(unseen, *arguments, size)
+        return unseen(*arguments) if size is None else _mix_by_rows(unseen, *arguments, size=size)
+
+    if tiles is None:
+        return in_rows(*arguments)
 
     def in_tiles(*arguments):
-        return mix_in_tiles(unseen, tiles, *arguments, _KEEP)
+        return mix_in_tiles(unseen, tiles, *arguments, policy=_KEEP)
 
-    return (
-        in_rows(*arguments) if tiles is None else jax.lax.platform_dependent(*arguments, cpu=in_tiles, default=in_rows)
-    )
+    return jax.lax.platform_dependent(*arguments, cpu=in_tiles, default=in_rows)
 
 
 # What is not made again for the gradient.
@@ -134,7 +135,7 @@ _KEEP = jax.checkpoint_policies.save_only_these_names(COSTLY)
 
 
 def _mix_by_rows(
-    mix: Callable[..., AttentionOutput], params: Params, tokens: Tokens, rows: Rows, mask: Any, bias: Any, size: int
+    mix: Callable[..., AttentionOutput], params: Params, tokens: Tokens, rows: Rows, mask: Any, bias: Any, *, size: int
 ) -> AttentionOutput:
     """`mix(params, tokens, rows, mask, bias)` of `size` rows at a time."""
     num, pairs = tokens.q.shape[-2], (tokens.q.shape[-2], tokens.k.shape[-2])

@@ -22,8 +22,8 @@ from attnlab.attention.base import AttentionOutput
 RUNS = 4
 # Rows in a run, at least: shorter products are slower by more than what they leave out.
 FEWEST = 128
-# Numbers in the maps that are made at once, and kept for the gradient.
-AT_ONCE = 2**18
+# Numbers in the maps of a batch that stay in the cache as they are: up to here tiles were slower.
+WHOLE = 2**18
 # Numbers in the map of one head from which on it is left to a loop over rows.
 MOST = 2**20
 
@@ -34,13 +34,11 @@ class Tiles(NamedTuple):
     """How to cut.
 
     Attributes:
-      loop: one sequence after the other; else all at once.
-      again: tiles are made again for the gradient.
+      loop: one sequence after the other; there is only one without it.
       rows: `(first, last, keys)` of each run of rows: it sees none but the first `keys` keys.
     """
 
     loop: bool
-    again: bool
     rows: tuple[tuple[int, int, int], ...]
 
 
@@ -51,15 +49,14 @@ def tiles_for(queries: tuple[int, ...], num_keys: int, mask: Any) -> Tiles | Non
     """
     lead, heads, num = prod(queries[:-3]), queries[-3], queries[-2]
     size = max(-(-num // RUNS), FEWEST)
-    if num < 2 * size or num * num_keys > MOST:
+    if num < 2 * size or num * num_keys > MOST or lead * heads * num * num_keys <= WHOLE:
         return None
     seen = None if mask is None or isinstance(mask, Tracer) else np.asarray(mask)
     rows = [(first, min(first + size, num)) for first in range(0, num, size)]
     cuts = tuple(
         (first, last, num_keys if seen is None else _last_seen(seen, first, last, num_keys)) for first, last in rows
     )
-    again = lead * heads * num * num_keys > AT_ONCE
-    return Tiles(again and lead > 1, again, cuts)
+    return Tiles(lead > 1, cuts)
 
 
 def _last_seen(seen: np.ndarray, first: int, last: int, num_keys: int) -> int:
@@ -70,7 +67,7 @@ def _last_seen(seen: np.ndarray, first: int, last: int, num_keys: int) -> int:
 
 
 def mix_in_tiles(
-    mix: Mix, tiles: Tiles, params: Any, tokens: Any, rows: Any, mask: Any, bias: Any, policy: Any
+    mix: Mix, tiles: Tiles, params: Any, tokens: Any, rows: Any, mask: Any, bias: Any, *, policy: Any
 ) -> AttentionOutput:
     """`mix(params, tokens, rows, mask, bias)`, tile by tile; `policy` of the checkpoint says what is not made again."""
     q, k, v, _ = tokens
@@ -92,12 +89,12 @@ def mix_in_tiles(
         if y is None:
             return None
         # A lone sequence has no axis: a reduction of four axes is slower than one of three, even if one of them is 1.
-        flat = (-1,) if tiles.loop or prod(lead) > 1 else ()
+        flat = (-1,) if tiles.loop else ()
         return jnp.broadcast_to(y, (*lead, *y.shape[y.ndim - axes :])).reshape(*flat, *y.shape[y.ndim - axes :])
 
     arrays = {name: sequences(y, axes) for name, (y, axes) in by_sequence.items()}
     # In a loop the forward and the backward pass are programs of their own: nothing would undo the checkpoint.
-    once = jax.checkpoint(some, prevent_cse=not tiles.loop, policy=policy) if tiles.again else some
+    once = jax.checkpoint(some, prevent_cse=not tiles.loop, policy=policy)
     found = jax.lax.map(once, arrays) if tiles.loop else once(arrays)
     out = found.out.reshape(*lead, *found.out.shape[-3:])
     return AttentionOutput(out, None, None if found.null is None else found.null.reshape(out.shape[:-1]))

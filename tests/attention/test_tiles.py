@@ -19,20 +19,14 @@ from attnlab.tape import Sites
 def runs_of_two(monkeypatch) -> None:
     """7 rows make four runs, the last of one row; one sequence after the other."""
     monkeypatch.setattr(tiles, "FEWEST", 2)
-    monkeypatch.setattr(tiles, "AT_ONCE", 1)
+    monkeypatch.setattr(tiles, "WHOLE", 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "how", "kind"),
-    [(name, "loop", "holes") for name in (*KINDS, "softmax+value_gate")]
-    + [(name, "at once", "causal") for name in ("forgetting", "lssar", "kv_bias")],
-)
+@pytest.mark.parametrize("name", [*KINDS, "softmax+value_gate"])
 @pytest.mark.usefixtures("x64", "runs_of_two")
-def test_tiles_are_the_whole(name, how, kind, monkeypatch) -> None:
+def test_tiles_are_the_whole(name) -> None:
     """Some rows see nothing; masks differ per sequence, the bias per head."""
-    if how == "at once":
-        monkeypatch.setattr(tiles, "AT_ONCE", 2**18)
-    mechanism, mask = BY_NAME[name], mask_of(kind)
+    mechanism, mask = BY_NAME[name], mask_of("holes")
     inputs = inputs_of(mechanism, np.float64)
     weight = np.random.default_rng(2).normal(size=inputs.q.shape)
 
@@ -58,6 +52,20 @@ def of_softmax(view, inputs, mask):
         return jnp.sum(attention.softmax.apply({}, q, k, v, mask=mask, view=view).out ** 2)
 
     return total, (inputs.q, inputs.k, inputs.v)
+
+
+@pytest.mark.usefixtures("x64", "runs_of_two")
+def test_a_lone_sequence_needs_no_loop() -> None:
+    """Its axes are the heads' alone; or there is a batch axis of 1."""
+    inputs, mask = inputs_of(attention.softmax, np.float64), mask_of("causal")
+    for cut in (lambda x: x[0], lambda x: x[:1]):
+        arrays = [cut(y) for y in (inputs.q, inputs.k, inputs.v)]
+        gradients = [
+            jax.grad(lambda *a, view=view: jnp.sum(attention.softmax.apply({}, *a, mask=mask, view=view).out ** 2))
+            for view in ("parallel", "map")
+        ]
+        found, whole = (gradient(*arrays) for gradient in gradients)
+        np.testing.assert_allclose(found, whole, rtol=EXACT, atol=EXACT)
 
 
 @pytest.mark.usefixtures("x64", "runs_of_two")
@@ -125,7 +133,6 @@ def test_short_and_long_sequences_have_no_tiles() -> None:
     def of(*shape):
         return tiles.tiles_for(shape, shape[-2], causal_mask(shape[-2]))
 
-    assert of(64, 4, 255, 16) is None and of(1, 1, 1025, 16) is None
-    assert of(2, 1, 256, 64) == tiles.Tiles(False, False, ((0, 128, 128), (128, 256, 256)))
-    assert of(64, 4, 256, 16) == tiles.Tiles(True, True, ((0, 128, 128), (128, 256, 256)))
-    assert of(1, 8, 300, 16) == tiles.Tiles(False, True, ((0, 128, 128), (128, 256, 256), (256, 300, 300)))
+    assert of(64, 4, 255, 16) is None and of(2, 1, 1025, 16) is None and of(4, 1, 256, 64) is None
+    assert of(64, 4, 256, 16) == tiles.Tiles(True, ((0, 128, 128), (128, 256, 256)))
+    assert of(1, 8, 300, 16) == tiles.Tiles(False, ((0, 128, 128), (128, 256, 256), (256, 300, 300)))
