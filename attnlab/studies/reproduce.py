@@ -100,7 +100,8 @@ def proceed(study: Study, folder: str | Path, *, progress: bool | None = None, s
             verdicts.append(verdict if asserted else unasserted(verdict))
     hosts.lead(lambda: _write(folder / VERDICTS, verdicts_to_json(verdicts)))
     say("drawing the figures and the report")
-    write_report(study, folder, lab, verdicts, settings, time.perf_counter() - began)
+    took = time.perf_counter() - began
+    hosts.together(lambda: str(write_report(study, folder, lab, verdicts, settings, took)))  # nobody leaves before
     return Outcome(folder, tuple(verdicts), time.perf_counter() - began)
 
 

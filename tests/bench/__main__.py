@@ -33,6 +33,7 @@ def main() -> int:
         fused,
         headline,
         local_linear,
+        processes,
         recall,
         records,
         regression,
@@ -44,7 +45,7 @@ def main() -> int:
     from tests.bench.result import describe_machine
 
     groups = (headline, startup, step, seeds, regression, catalogue, fused, local_linear, blockwise, chip_kernels)
-    groups += (recall, editing, records, disk, remat)
+    groups += (recall, editing, records, disk, remat, processes)
     measures = {name: measure for group in groups for name, measure in group.MEASURES.items()}
     if options.list:
         for name, measure in measures.items():

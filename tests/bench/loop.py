@@ -32,7 +32,10 @@ def main(task: str, rounds: int, steps: int, *size: int) -> None:
                 float(held[0].loss_sum)
         jax.block_until_ready(held[0])
 
-    print(json.dumps(alternate({"loop over steps, all cores": loop, "1 seed, all cores": Steps(settings)}, rounds)))
+    fused = Steps(settings)
+    found = alternate({"loop over steps, all cores": loop, "1 seed, all cores": fused}, rounds)
+    per_pass = steps / fused.seed_steps  # of the fused seed one pass is one chunk
+    print(json.dumps({name: [x * (per_pass if "seed" in name else 1) for x in taken] for name, taken in found.items()}))
 
 
 if __name__ == "__main__":

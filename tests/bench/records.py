@@ -67,9 +67,9 @@ def _training(folder: Path, name: str, steps: int, record: dict) -> Callable[[],
         for chunk in range(done, session.plan.num_chunks):
             tick = time.perf_counter()
             at, buffers = session.advance(chunk, at)
-            rows = session.fetch(buffers, chunk)
+            rows, mine = session.fetch(buffers, chunk, keeper.parts)
             last = chunk == session.plan.num_chunks - 1
-            keeper.append(chunk, rows, at, time.perf_counter() - tick, must_save=last)
+            keeper.append(chunk, rows, mine, at, time.perf_counter() - tick, must_save=last)
         keeper.finish({})
 
     return run
