@@ -16,6 +16,7 @@ from attnlab.report.notebook import show as show_widget
 from attnlab.report.scrubber import Panel, Scrubber, log_spaced_indices
 from attnlab.trajectory import Trajectory
 from attnlab.trajectory import open as open_trajectory
+from attnlab.trajectory.files import is_remote
 
 LARGEST_VOCABULARY = 128  # wider circuits are unreadable as a picture and heavy as a file
 CURVES = ("backcopy", "excess_bigram", "loss", "overall")
@@ -72,8 +73,15 @@ def show(run: Any, **options: Any) -> Any:
     return show_widget(scrubber(_as_trajectory(run), **options))
 
 
+def _beside(run: Path) -> Path:
+    return Path(f"{run.name}.html") if is_remote(run) else run / "report.html"
+
+
 def run_report(path: str | Path, out: str | Path | None = None) -> Path:
-    """Write `report.html` into a run directory (or to `out`): curves, scrubber, configuration, versions."""
+    """Write `report.html` into a run directory (or to `out`): curves, scrubber, configuration, versions.
+
+    Of a run in an object store it is `<name>.html` in the current folder.
+    """
     trajectory = _as_trajectory(path)
     figures = {}
     for record in trajectory.records:
@@ -89,7 +97,7 @@ def run_report(path: str | Path, out: str | Path | None = None) -> Path:
     environment = trajectory.manifest["environment"]
     summary = trajectory.summary or {}
     return write_report(
-        Path(path) / "report.html" if out is None else out,
+        _beside(trajectory.path) if out is None else out,
         title=f"Run {trajectory.path.name}",
         summary=f"Step {trajectory.last_step}, {len(trajectory.seeds)} seeds.",
         figures=figures,

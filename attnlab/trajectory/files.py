@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from attnlab.trajectory.errors import DamagedFileError, RunDirError
 
 SEAL = "sha256"
+_ADDRESS = re.compile(r"(gs|s3|az)://?")
 
 
 def to_json(value: Any, where: str) -> Any:
@@ -163,12 +165,22 @@ def file_sha256(path: Path) -> str:
 
 
 def located(path: str | os.PathLike[str]) -> Path:
-    """`path`, or what an address names, with the same methods."""
-    if "://" not in os.fspath(path):
+    """`path`, or what an address names, with the same methods. (`pathlib` makes one slash of two: that is mended.)
+
+    Raises:
+        RunDirError: the library for that kind of store is not installed.
+    """
+    text = os.fspath(path)
+    if (found := _ADDRESS.match(text)) is None:
         return Path(path)
+    import fsspec
     from etils import epath
 
-    return cast(Path, epath.Path(path))
+    try:
+        fsspec.get_filesystem_class(found[1])
+    except ImportError as error:
+        raise RunDirError(f"{text}: {error}, or both stores by the extra: pip install 'attnlab[stores]'.") from error
+    return cast(Path, epath.Path(f"{found[1]}://{text[found.end() :]}"))
 
 
 def is_remote(path: Path) -> bool:

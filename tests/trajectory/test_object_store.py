@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import attnlab as al
-from attnlab import trajectory
+from attnlab import cli, trajectory
 from attnlab.trajectory import DamagedFileError, RunExistsError, state
 from attnlab.trajectory.files import located
 
@@ -77,6 +77,15 @@ def test_a_run_goes_on_there(bucket, tmp_path):
     assert again.stats["resumed_at"] == 8
     assert same_bits(again.params, train(tmp_path / "whole").params)
     assert not trajectory.verify(RUN).problems
+
+
+def test_the_command_line_and_pathlib_know_addresses(bucket, tmp_path, monkeypatch, capsys):
+    train(RUN)
+    assert str(located(Path(RUN))) == RUN and located("runs/gs") == Path("runs/gs")
+    monkeypatch.chdir(tmp_path)
+    for command in ("verify", "open", "report"):
+        assert cli.main([command, RUN]) == 0
+    assert RUN in capsys.readouterr().out and (tmp_path / "one.html").exists()
 
 
 def test_a_state_without_its_mark_does_not_count(bucket):
