@@ -15,6 +15,7 @@ from attnlab.kernels.row_gradient import Setting, attention
 from attnlab.kernels.row_operands import Fixed, Heads
 from attnlab.kernels.row_plan import Plan
 from attnlab.kernels.row_runs import Engine
+from attnlab.kernels.targets import power_of_two
 
 
 def positions(call: Call) -> Array:
@@ -57,7 +58,7 @@ def in_blocks(call: Call, engine: Engine) -> Array:
     heads, num, _ = call.q.shape[-3:]
     groups, num_keys = call.num_groups, call.pairs[-1]
     share, rows = heads // groups, num * heads // groups
-    block_q, block_k = min(call.blocks.q, _power_of_two(rows)), min(call.blocks.k, _power_of_two(num_keys))
+    block_q, block_k = min(call.blocks.q, power_of_two(rows)), min(call.blocks.k, power_of_two(num_keys))
     plan = Plan(
         map=call.map,
         finish=None if call.gate is None else call.finish,
@@ -79,7 +80,7 @@ def in_blocks(call: Call, engine: Engine) -> Array:
     clock = (None, None) if call.clock is None else call.clock
 
     def wide(x: Array) -> Array:
-        return x if engine == "scan" else pad_to(x, _power_of_two(x.shape[-1]), -1)
+        return x if engine == "scan" else pad_to(x, power_of_two(x.shape[-1]), -1)
 
     inputs = Heads(
         q=wide(together(call.q, groups)),
@@ -92,11 +93,6 @@ def in_blocks(call: Call, engine: Engine) -> Array:
     )
     out = attention(Setting(plan, engine), inputs, _fixed(call))
     return apart(out[..., : call.v.shape[-1]], call.q.shape)
-
-
-def _power_of_two(size: int) -> int:
-    """The least power of two that is at least `size`, and 16: what Triton multiplies."""
-    return max(16, 1 << (size - 1).bit_length())
 
 
 def _fixed(call: Call) -> Fixed:

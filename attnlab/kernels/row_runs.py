@@ -58,7 +58,7 @@ def run(
     """`one` for every block of every head.
 
     Args:
-      like: shapes and dtypes of the results, `[N, blocks * size, W]`; the first tells whether a block is of rows.
+      like: shapes and dtypes of the results, `[N, blocks * size, W]`.
       products: see `cost`.
     """
     by_rows = name != "keys"

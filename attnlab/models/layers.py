@@ -82,7 +82,7 @@ def linear(x: Float[Array, "*B M"], w: Float[Array, "M N"], *, wide: bool = Fals
 
     On CPU this is worth a fifth of a training step: XLA then contracts the weight gradient over one long axis
     without transposing the activations first. The gradient of a tall matrix is made as its transpose, so that the
-    product has the longer of both axes innermost: another twentieth of a step with an MLP. A bfloat16 `x` meets `w`
+    product has the longer of both axes innermost, which is quicker with an MLP. A bfloat16 `x` meets `w`
     rounded to bfloat16; sums are float32, and so is the result if it is to be `wide`.
     """
     if w.shape[0] > w.shape[1]:

@@ -103,12 +103,13 @@ def _groups_of_processes(num_seeds: int, devices: Sequence[Any], data_shards: in
         allowed = f"1 to {each}, or a multiple of {each} that divides {processes * each} (devices: {each} a process)"
         require(fits, "data_shards", data_shards, allowed)
         groups = processes * each // data_shards
+        fewest = groups
     else:
         groups, each = _even_groups(num_seeds, processes, each // data_shards)
-        each *= data_shards
+        each, fewest = each * data_shards, processes  # a group may have nothing but padding, a process may not
     hint = "Start fewer processes, train more seeds, or let processes share each batch (data_shards)."
     require(
-        num_seeds >= groups, "seeds", num_seeds, f">= {groups}, the groups of devices of {processes} processes", hint
+        num_seeds >= fewest, "seeds", num_seeds, f">= {fewest}, so that each of {processes} processes has one", hint
     )
     return groups, [d for found in by_process for d in found[:each]]
 
@@ -121,9 +122,24 @@ def _even_groups(num_seeds: int, processes: int, most: int) -> tuple[int, int]:
 
 
 def shards_for(num_seeds: int, batch_size: int, devices: Sequence[Any] | None = None) -> int:
-    """How many devices share a batch by default: the seeds come first, this gets what they leave over. 1 on CPU."""
+    """How many devices share a batch by default: the seeds come first, this gets what they leave over.
+
+    1 on CPU; but of fewer seeds than processes as few as let every process take part.
+    """
     found = list(jax.devices() if devices is None else devices)
+    if num_seeds < hosts.count():
+        return _shards_of_processes(num_seeds, batch_size, found)
     return 1 if not found or found[0].platform == "cpu" else shards_within(batch_size, len(found) // num_seeds)
+
+
+def _shards_of_processes(num_seeds: int, batch_size: int, devices: Sequence[Any]) -> int:
+    processes = hosts.count()
+    each = min(sum(d.process_index == p for d in devices) for p in range(processes))
+    sizes = [each * n for n in range(1, processes + 1) if processes % n == 0 and batch_size % (each * n) == 0]
+    fits = [size for size in sizes if processes * each // size <= num_seeds]
+    allowed = f">= {processes}, or a batch that the {processes * each} devices can share"
+    require(len(fits) > 0, "seeds", num_seeds, allowed, f"The batch has {batch_size} sequences.")
+    return fits[0]
 
 
 def shards_within(batch_size: int, most: int) -> int:

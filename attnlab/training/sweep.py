@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from attnlab import config as configs
 from attnlab import hosts
 from attnlab.config import ConfigError, require
 from attnlab.training.cells import SHARED, Cell, Group, checked, groups_of, trace
-from attnlab.training.devices import SeedAxis, place
+from attnlab.training.devices import SeedAxis, place, shards_for
 from attnlab.training.loop import Run, resume, run
 from attnlab.training.record import Schedule
 from attnlab.training.stopping import stop_request
@@ -88,12 +89,17 @@ def sweep(
     folder, groups = Path(path), groups_of(cells)
     if hosts.lead(folder.exists):
         raise RunExistsError(f"{folder} exists; nothing in it was touched. Give another path, or resume that sweep.")
-    settings = {"seed_axis": seed_axis, "chunk_steps": chunk_steps, "microbatch": microbatch}
+    settings = {
+        "seed_axis": seed_axis,
+        "chunk_steps": chunk_steps,
+        "microbatch": microbatch,
+        "data_shards": data_shards,
+    }
     given = {name: value for name, value in settings.items() if value is not None}
-    settings["data_shards"] = data_shards
     for group in groups:
         config = dataclasses.replace(group.config(cells), **given)
-        place(len(config.seeds), config.model, seed_axis, devices, 1 if data_shards is None else data_shards)
+        shards = shards_for(len(config.seeds), config.batch_size, devices) if data_shards is None else data_shards
+        place(len(config.seeds), config.model, seed_axis, devices, shards)
         trace(config)
     image = image_of(groups, cells)
 
@@ -169,8 +175,7 @@ def _go(
                 if result.interrupted:
                     raise KeyboardInterrupt  # what was recorded is safe; the sweep can be gone on with
                 found = _measured(result, group, measure)
-                mine = found
-                hosts.lead(lambda group=group, mine=mine: write_values(folder, group, told, mine))
+                hosts.lead(partial(write_values, folder, group, told, found))
                 rate = found["seed_steps_per_second"][0]
                 say(f"  {group.name}: {found['seconds'].sum():.1f} s of training, {rate:.0f} seed-steps/s")
             values.append(found)

@@ -48,7 +48,7 @@ def training(name: str, steps: int | None) -> Program:
 
     config = settings(name, steps)
     run = Steps(config, jax.devices()[:1])
-    return Program(run, run.session.program.as_text(), config.steps)
+    return Program(run, run.session.program.as_text(), run.seed_steps)
 
 
 def local_linear(steps: int | None) -> Program:

@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from kernel_masks import holes, padding
 
 from attnlab.kernels import Blocks, RowMap, attention, row_maps
 
 BATCH, HEADS, GROUPS, LENGTH, WIDTH, VALUES = 2, 4, 2, 23, 5, 3
+PADDING, HOLES = padding(BATCH, LENGTH), holes(BATCH, HEADS, LENGTH)
 # Neither divides the 46 rows of a key head, nor the 23 keys.
 BLOCKS = Blocks(8, 4)
 
@@ -52,20 +54,6 @@ class Case:
     amplified: float = 1.0
 
 
-def padding() -> np.ndarray:
-    """The last three keys of the first sequence are padding."""
-    mask = np.ones((BATCH, 1, 1, LENGTH), bool)
-    mask[0, ..., -3:] = False
-    return mask
-
-
-def holes() -> np.ndarray:
-    """At random, for each query head; some rows see nothing."""
-    mask = np.random.default_rng(0).random((BATCH, HEADS, LENGTH, LENGTH)) < 0.4
-    mask[0, 1, 3] = mask[1, :, 0] = False
-    return mask
-
-
 def second_order(logits: Any) -> Any:
     return 1 + logits + 0.5 * logits**2
 
@@ -73,11 +61,22 @@ def second_order(logits: Any) -> Any:
 FULL = {"causal": False}
 CASES = {
     "softmax": Case(row_maps.SOFTMAX, jnp.exp, jnp.exp),
-    "everything": Case(row_maps.SOFTMAX, jnp.exp, jnp.exp, options=FULL, extra=("sink", "gate", "clock"), mask=holes()),
-    "sigmoid": Case(
-        row_maps.sigmoid(-log(LENGTH), by_tanh=True), lambda x: jax.nn.sigmoid(x - log(LENGTH)), None, 9, mask=padding()
+    "everything": Case(
+        row_maps.SOFTMAX,
+        jnp.exp,
+        jnp.exp,
+        options=FULL,
+        extra=("sink", "gate", "clock"),
+        mask=HOLES,
     ),
-    "lssa": Case(row_maps.LSSA, jax.nn.softplus, jax.nn.softplus, options=FULL, segments=True, mask=padding()),
+    "sigmoid": Case(
+        row_maps.sigmoid(-log(LENGTH), by_tanh=True),
+        lambda x: jax.nn.sigmoid(x - log(LENGTH)),
+        None,
+        9,
+        mask=PADDING,
+    ),
+    "lssa": Case(row_maps.LSSA, jax.nn.softplus, jax.nn.softplus, options=FULL, segments=True, mask=PADDING),
     "softpick": Case(
         row_maps.SOFTPICK,
         lambda x: jnp.maximum(exponential_less_one(x), 0),

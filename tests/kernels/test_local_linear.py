@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dense import dense, looped, published_pull
+from kernel_masks import holes, padding
 
 from attnlab import attention
 from attnlab.attention import causal_mask
@@ -19,6 +20,7 @@ from attnlab.kernels import Solver, local_linear_attention, solve_report
 pytestmark = pytest.mark.usefixtures("x64")
 
 BATCH, HEADS, GROUPS, LENGTH, WIDTH, VALUES = 2, 4, 2, 23, 5, 3
+PADDING, HOLES = padding(BATCH, LENGTH), holes(BATCH, HEADS, LENGTH)
 SCALE = WIDTH**-0.5
 
 
@@ -30,28 +32,18 @@ def arrays(seed: int = 0):
     return *(jnp.asarray(rng.normal(size=(BATCH, *shape))) for shape in shapes), ridge
 
 
-def padding() -> np.ndarray:
-    """The last three keys of the first sequence are padding."""
-    mask = np.ones((BATCH, 1, 1, LENGTH), bool)
-    mask[0, ..., -3:] = False
-    return mask
-
-
-def holes() -> np.ndarray:
-    """At random, for each query head; some rows see nothing."""
-    mask = np.random.default_rng(0).random((BATCH, HEADS, LENGTH, LENGTH)) < 0.4
-    mask[0, 1, 3] = mask[1, :, 0] = False
-    return mask
-
-
 # Blocks that divide neither the 46 rows of a key head nor the 23 keys; `cg` runs to rounding.
 EXACT = Solver("exact", block_q=8, block_k=4)
 CG = Solver(tol=1e-14, max_iters=60, block_q=8, block_k=4, heads_at_once=2)
-WINDOW = np.asarray(causal_mask(LENGTH, window=12)) & padding()
+WINDOW = np.asarray(causal_mask(LENGTH, window=12)) & PADDING
 # What is asked for, what a row then sees, the penalty.
 CASES = {
-    "exact": ({"solver": EXACT, "window": 12, "mask": padding()}, WINDOW, "relative"),
-    "cg": ({"solver": CG, "causal": False, "mask": holes(), "penalty": "absolute"}, holes(), "absolute"),
+    "exact": ({"solver": EXACT, "window": 12, "mask": PADDING}, WINDOW, "relative"),
+    "cg": (
+        {"solver": CG, "causal": False, "mask": HOLES, "penalty": "absolute"},
+        HOLES,
+        "absolute",
+    ),
 }
 WEIGHTS = np.random.default_rng(9).normal(size=(BATCH, HEADS, LENGTH, VALUES))
 

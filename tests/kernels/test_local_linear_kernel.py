@@ -11,6 +11,7 @@ import pytest
 from dense import dense
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from kernel_checks import holds_to_reference, is_the_same_every_time, maps_over_seeds, measured, reads_nothing_hidden
+from kernel_masks import holes, padding
 
 from attnlab.accelerators.count import count
 from attnlab.attention import causal_mask
@@ -19,6 +20,7 @@ from attnlab.kernels import EXACT, Solver, local_linear_attention
 from attnlab.kernels.targets import INTERPRETED, Pallas
 
 BATCH, HEADS, GROUPS, LENGTH, WIDTH, VALUES = 2, 4, 2, 40, 5, 3
+PADDING, HOLES = padding(BATCH, LENGTH), holes(BATCH, HEADS, LENGTH)
 SCALE = WIDTH**-0.5
 TIGHT = Solver(tol=1e-14, max_iters=60, block_q=16, block_k=16)  # to rounding; 80 rows and 40 keys of a key head
 
@@ -28,20 +30,6 @@ def arrays(seed: int = 0) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     shapes = ((HEADS, LENGTH, WIDTH), (GROUPS, LENGTH, WIDTH), (GROUPS, LENGTH, VALUES))
     return *(rng.normal(size=(BATCH, *shape)) for shape in shapes), np.exp(rng.uniform(-4, 0, HEADS))
-
-
-def padding() -> np.ndarray:
-    """The last three keys of the first sequence are padding."""
-    mask = np.ones((BATCH, 1, 1, LENGTH), bool)
-    mask[0, ..., -3:] = False
-    return mask
-
-
-def holes() -> np.ndarray:
-    """At random, for each query head; some rows see nothing."""
-    mask = np.random.default_rng(0).random((BATCH, HEADS, LENGTH, LENGTH)) < 0.4
-    mask[0, 1, 3] = mask[1, :, 0] = False
-    return mask
 
 
 def kernel(pallas: Pallas, *args, solver: Solver = TIGHT, floor: float | None = 0.0, **options):
@@ -56,8 +44,13 @@ def close(one, two, bound: float) -> None:
 @pytest.mark.parametrize(
     ("target", "options", "seen", "penalty"),
     [
-        ("tpu", {"window": 20, "mask": padding()}, causal_mask(LENGTH, window=20) & padding(), "relative"),
-        ("gpu", {"causal": False, "mask": holes()}, holes(), "absolute"),
+        (
+            "tpu",
+            {"window": 20, "mask": PADDING},
+            causal_mask(LENGTH, window=20) & PADDING,
+            "relative",
+        ),
+        ("gpu", {"causal": False, "mask": HOLES}, HOLES, "absolute"),
     ],
     ids=["tpu", "gpu"],
 )
@@ -119,7 +112,7 @@ def test_what_is_hidden_is_not_read() -> None:
     args = arrays()
     v = args[2].copy()
     v[0, :, -3:] = 1e6
-    run = partial(kernel, INTERPRETED, mask=padding(), causal=False)
+    run = partial(kernel, INTERPRETED, mask=PADDING, causal=False)
     reads_nothing_hidden(run, args, (*args[:2], v, args[3]))
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from training_cases import same_bits, train
 
 import attnlab as al
 from attnlab import cli, hosts, trajectory
+from attnlab.training import devices
 
 SCRIPT = Path(__file__).with_name("one_of_several.py")
 LONGEST = 300  # seconds; one that hangs is a failure
@@ -80,7 +82,8 @@ def assert_same(path: Path, alone: al.Run, atol: float = 0.0) -> None:
     assert trajectory.open(path).finished
     mine, theirs = numbers(path), numbers(alone.path)
     assert mine.keys() == theirs.keys()
-    assert same_bits(mine, theirs) if not atol else True
+    if not atol:
+        assert same_bits(mine, theirs)
     for name in mine:
         np.testing.assert_allclose(mine[name], theirs[name], rtol=0, atol=atol, err_msg=name)
 
@@ -141,6 +144,22 @@ def test_more_processes_than_seeds_is_an_error_of_all(tmp_path):
     for status, told in ends:
         assert status == 1 and "seeds: got 1" in told and "data_shards" in told
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("each", [1, 2, 4])
+@pytest.mark.parametrize("processes", [2, 3, 4])
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_by_default_every_process_takes_part_whatever_the_seeds(monkeypatch, processes, each, platform):
+    monkeypatch.setattr(hosts, "count", lambda: processes)
+    there = [SimpleNamespace(process_index=p, platform=platform) for p in range(processes) for _ in range(each)]
+    for seeds in range(1, 2 * processes * each + 2):
+        shards = devices.shards_for(seeds, 48, there)  # 48: what up to 16 devices share
+        found = devices.place(seeds, None, "vmap", there, shards)
+        used = [d.process_index for d in found.devices]
+        assert {used.count(p) for p in range(processes)} == {len(used) // processes} and used == sorted(used)
+        groups = len(used) // shards
+        assert seeds <= found.padded and found.padded % groups == 0
+        assert found.padded // groups == -(-seeds // groups), "no more seeds in a group than must be"
 
 
 def test_the_command_line_trains_with_two_processes_and_one_speaks(tmp_path):
